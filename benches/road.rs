@@ -1,0 +1,3 @@
+//! Measures the road of a command; see `CONTRIBUTING.md`.
+
+fn main() {}

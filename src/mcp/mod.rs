@@ -1,0 +1,69 @@
+//! MCP servers behind the tunnel, whatever their transport.
+//!
+//! One blocking [`Binding::exchange`] per message. Invariant: it returns no later than its deadline,
+//! and what a server or a child does never ends the process.
+
+mod exchange;
+mod failure;
+pub mod http;
+pub mod stdio;
+
+pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
+pub use failure::{Failure, FailureKind, Source};
+
+use crate::net::{Deadline, HeaderList};
+
+/// One channel's MCP server.
+pub enum Binding {
+    /// Streamable HTTP.
+    Http(http::HttpBinding),
+    /// A child process that speaks newline-delimited JSON.
+    Stdio(stdio::StdioBinding),
+}
+
+impl Binding {
+    /// The transport's name in logs and status: `http-streamable` or `stdio`.
+    pub fn transport(&self) -> &'static str {
+        match self {
+            Binding::Http(_) => "http-streamable",
+            Binding::Stdio(_) => "stdio",
+        }
+    }
+
+    /// Whether work on this channel depends on this process (stdio): declared to the control plane.
+    pub fn process_affinity(&self) -> bool {
+        matches!(self, Binding::Stdio(_))
+    }
+
+    /// Sends one message and waits for what ends it; notifications met on the way go to `on_event`.
+    pub fn exchange(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+        match self {
+            Binding::Http(binding) => binding.exchange(exchange, on_event),
+            Binding::Stdio(binding) => binding.exchange(exchange, on_event),
+        }
+    }
+
+    /// Ends the MCP session that `headers` name. A transport without sessions answers 405.
+    pub fn terminate_session(&self, headers: &HeaderList, deadline: Deadline) -> Outcome {
+        match self {
+            Binding::Http(binding) => binding.terminate_session(headers, deadline),
+            Binding::Stdio(_) => Outcome::Accepted(Head::bare(405)),
+        }
+    }
+
+    /// Starts what has to run before the first exchange (a child process).
+    pub fn start(&self) -> Result<(), stdio::StartError> {
+        match self {
+            Binding::Http(_) => Ok(()),
+            Binding::Stdio(binding) => binding.start(),
+        }
+    }
+
+    /// Ends what [`Binding::start`] started, by force when `deadline` comes.
+    pub fn stop(&self, deadline: Deadline) {
+        match self {
+            Binding::Http(_) => {}
+            Binding::Stdio(binding) => binding.stop(deadline),
+        }
+    }
+}
