@@ -6,6 +6,7 @@
 mod exchange;
 mod failure;
 pub mod http;
+pub mod sse;
 pub mod stdio;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
