@@ -1,112 +1,20 @@
 //! The binding against a scripted server: raw bytes in, raw bytes out.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::bounded;
 
 use super::*;
 use crate::jsonrpc::Message;
+use crate::mcp::scripted::{PATIENCE, Scripted, Then, reply, serve};
 use crate::net::{Limits, Route, Via};
 
-/// Longest time that any test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
 const CALL: &str =
     r#"{"jsonrpc":"2.0","id":"c1","method":"tools/call","params":{"n":1.10,"big":12345678901234567890}}"#;
 const NOTE: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const RESULT: &str =
     r#"{"jsonrpc":"2.0","id":"c1","result":{"n":1.10,"big":12345678901234567890,"t":"<é>"}}"#;
-
-/// A request as it came.
-#[derive(Clone, Debug)]
-struct Seen {
-    /// Request line.
-    line: String,
-    /// Header lines, names in lower case.
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Seen {
-    fn all(&self, name: &str) -> Vec<&str> {
-        let named = self.headers.iter().filter(|(have, _)| have == name);
-        named.map(|(_, value)| value.as_str()).collect()
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).first().copied()
-    }
-}
-
-/// A server whose every request is answered by one function; a connection lives until it says so.
-struct Scripted {
-    origin: String,
-    seen: Receiver<Seen>,
-}
-
-/// What happens to a connection after a reply.
-#[derive(PartialEq)]
-enum Then {
-    Keep,
-    Close,
-}
-
-fn serve(script: impl Fn(&Seen, &mut TcpStream) -> Then + Send + Sync + 'static) -> Scripted {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let origin = format!("http://{}", listener.local_addr().unwrap());
-    let (sender, seen) = unbounded();
-    let script = Arc::new(script);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (script, sender) = (Arc::clone(&script), sender.clone());
-            std::thread::spawn(move || converse(stream.unwrap(), &*script, &sender));
-        }
-    });
-    Scripted { origin, seen }
-}
-
-fn converse(mut stream: TcpStream, script: &dyn Fn(&Seen, &mut TcpStream) -> Then, sender: &Sender<Seen>) {
-    while let Some(request) = read_request(&mut stream) {
-        let _ = sender.send(request.clone());
-        if script(&request, &mut stream) == Then::Close {
-            return;
-        }
-    }
-}
-
-fn read_request(stream: &mut TcpStream) -> Option<Seen> {
-    let mut bytes = Vec::new();
-    let end = loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end;
-        }
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        bytes.push(byte[0]);
-    };
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let mut lines = head.split("\r\n");
-    let line = lines.next().unwrap().to_owned();
-    let headers: Vec<(String, String)> = lines
-        .map(|line| line.split_once(':').unwrap())
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length");
-    let mut body = vec![0; length.map_or(0, |(_, value)| value.parse().unwrap())];
-    stream.read_exact(&mut body).ok()?;
-    Some(Seen { line, headers, body: String::from_utf8(body).unwrap() })
-}
-
-/// A reply with a length.
-fn reply(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
-    let body = body.as_ref();
-    let mut bytes =
-        format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len()).into_bytes();
-    bytes.extend_from_slice(body);
-    bytes
-}
 
 fn json(body: &str) -> Vec<u8> {
     reply("200 OK", "Content-Type: application/json\r\n", body)
@@ -115,21 +23,25 @@ fn json(body: &str) -> Vec<u8> {
 /// Head of a stream that ends with its connection.
 const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nMcp-Session-Id: s-9\r\n\r\n";
 
+/// Replies to everything with `bytes`; only a reply with a length keeps its connection.
 fn always(bytes: Vec<u8>) -> Scripted {
+    let keeps = String::from_utf8_lossy(&bytes).contains("Content-Length");
+    serve(move |_, stream| {
+        stream.write_all(&bytes).unwrap();
+        if keeps { Then::Keep } else { Then::Close }
+    })
+}
+
+/// Replies with `bytes` and closes.
+fn cut(bytes: Vec<u8>) -> Scripted {
     serve(move |_, stream| {
         stream.write_all(&bytes).unwrap();
         Then::Close
     })
 }
 
-impl Scripted {
-    fn next(&self) -> Seen {
-        self.seen.recv_timeout(PATIENCE).expect("a request")
-    }
-
-    fn binding(&self) -> HttpBinding {
-        binding(&format!("{}/mcp", self.origin), &[], &[])
-    }
+fn own(server: &Scripted) -> HttpBinding {
+    binding(&format!("{}/mcp", server.origin), &[], &[])
 }
 
 fn client() -> HttpClient {
@@ -200,7 +112,7 @@ fn a_call_leaves_and_its_json_answer_arrives_byte_for_byte() {
         "content-type: Application/JSON; charset=utf-8\r\nMCP-Session-ID: t\r\nX-A: 1\r\nX-A: 2\r\n",
         format!("\n{RESULT}\n"),
     ));
-    let answer = answered(call(&server.binding()));
+    let answer = answered(call(&own(&server)));
     assert_eq!(answer.json, RESULT);
     assert_eq!(answer.head.status, 201);
     let headers: Vec<_> = answer.head.headers.iter().filter(|(name, _)| *name != "Content-Length").collect();
@@ -268,7 +180,7 @@ fn command_headers_replace_static_ones_and_stay_apart() {
 #[test]
 fn a_header_that_cannot_be_sent_fails_the_command_without_contact() {
     let server = always(json(RESULT));
-    let (outcome, _) = run(&server.binding(), CALL, &[("X-A", "a\nb")], PATIENCE);
+    let (outcome, _) = run(&own(&server), CALL, &[("X-A", "a\nb")], PATIENCE);
     assert_eq!(broken(outcome), ("client_internal/unknown".to_owned(), false));
     assert!(server.seen.is_empty());
 }
@@ -277,7 +189,7 @@ fn a_header_that_cannot_be_sent_fails_the_command_without_contact() {
 fn a_notification_is_accepted_with_any_2xx_and_its_body_is_dropped() {
     for (status, body) in [("202 Accepted", ""), ("204 No Content", ""), ("200 OK", "whatever")] {
         let server = always(reply(status, "Mcp-Session-Id: s\r\n", body));
-        let (outcome, _) = run(&server.binding(), NOTE, &[], PATIENCE);
+        let (outcome, _) = run(&own(&server), NOTE, &[], PATIENCE);
         let Outcome::Accepted(head) = outcome else { panic!("{outcome:?}") };
         assert_eq!(Some(head.status), status[..3].parse().ok());
         assert_eq!(head.headers.get("mcp-session-id"), Some("s"));
@@ -296,7 +208,7 @@ fn a_notification_whose_reply_never_ends_is_accepted_at_once() {
         Then::Close
     });
     let started = Instant::now();
-    let (outcome, _) = run(&server.binding(), NOTE, &[], PATIENCE);
+    let (outcome, _) = run(&own(&server), NOTE, &[], PATIENCE);
     assert!(matches!(outcome, Outcome::Accepted(_)), "{outcome:?}");
     assert!(started.elapsed() < PATIENCE / 4);
     drop(release);
@@ -319,21 +231,21 @@ fn a_json_body_that_is_not_the_response_is_a_protocol_violation() {
     ] {
         let server = always(json(body));
         let violation = ("protocol/invalid_protocol_response".to_owned(), true);
-        assert_eq!(broken(call(&server.binding())), violation, "{body}");
+        assert_eq!(broken(call(&own(&server))), violation, "{body}");
     }
     let mut broken_text = br#"{"jsonrpc":"2.0","id":"c1","result":""#.to_vec();
     broken_text.extend_from_slice(b"\xff\"}");
     let server = always(reply("200 OK", "Content-Type: application/json\r\n", broken_text));
-    assert_eq!(broken(call(&server.binding())).0, "protocol/invalid_protocol_response");
+    assert_eq!(broken(call(&own(&server))).0, "protocol/invalid_protocol_response");
 }
 
 #[test]
 fn a_body_beyond_the_limit_is_a_protocol_violation() {
     let long = format!(r#"{{"jsonrpc":"2.0","id":"c1","result":"{}"}}"#, "x".repeat(256 * 1024));
     let server = always(json(&long));
-    assert_eq!(broken(call(&server.binding())).0, "protocol/invalid_protocol_response");
+    assert_eq!(broken(call(&own(&server))).0, "protocol/invalid_protocol_response");
     let server = always(format!("{STREAM}data: {long}\n\n").into_bytes());
-    assert_eq!(broken(call(&server.binding())).0, "protocol/invalid_protocol_response");
+    assert_eq!(broken(call(&own(&server))).0, "protocol/invalid_protocol_response");
 }
 
 #[test]
@@ -345,14 +257,14 @@ fn a_2xx_of_another_type_is_a_protocol_violation() {
         b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(),
     ] {
         let server = always(bytes);
-        assert_eq!(broken(call(&server.binding())).0, "protocol/invalid_protocol_response");
+        assert_eq!(broken(call(&own(&server))).0, "protocol/invalid_protocol_response");
     }
 }
 
 #[test]
 fn a_json_rpc_error_under_2xx_is_an_ordinary_answer() {
     let error = r#"{"jsonrpc":"2.0","id":"c1","error":{"code":-32001,"message":"m","data":{"x":1}}}"#;
-    assert_eq!(answered(call(&always(json(error)).binding())).json, error);
+    assert_eq!(answered(call(&own(&always(json(error))))).json, error);
 }
 
 #[test]
@@ -361,7 +273,7 @@ fn an_mcp_error_outside_2xx_is_kept_byte_for_byte() {
     for status in ["400 Bad Request", "404 Not Found", "500 Oops"] {
         let server =
             always(reply(status, "Content-Type: text/plain\r\nWWW-Authenticate: Bearer x\r\n", error));
-        let answer = answered(call(&server.binding()));
+        let answer = answered(call(&own(&server)));
         assert_eq!(answer.json, error);
         assert_eq!(Some(answer.head.status), status[..3].parse().ok());
         assert_eq!(answer.head.headers.get("Www-Authenticate"), Some("Bearer x"));
@@ -375,9 +287,9 @@ fn an_error_body_is_kept_up_to_its_limit() {
         frame.replace(r#""""#, &format!("\"{}\"", "x".repeat(length - frame.len())))
     };
     let server = always(reply("500 Oops", "", error(102_400)));
-    assert_eq!(answered(call(&server.binding())).json.len(), 102_400);
+    assert_eq!(answered(call(&own(&server))).json.len(), 102_400);
     let server = always(reply("500 Oops", "", error(102_401)));
-    assert_eq!(rejected(call(&server.binding())).1, "response_body_too_large");
+    assert_eq!(rejected(call(&own(&server))).1, "response_body_too_large");
 }
 
 #[test]
@@ -394,15 +306,15 @@ fn other_replies_outside_2xx_are_rejections_with_their_head() {
         ("302 Found", "", "response_body_missing"),
     ] {
         let server = always(reply(status, "WWW-Authenticate: Bearer x\r\n", body));
-        let (head, seen) = rejected(call(&server.binding()));
+        let (head, seen) = rejected(call(&own(&server)));
         assert_eq!((Some(head.status), seen), (status[..3].parse().ok(), kind));
         assert_eq!(head.headers.get("www-authenticate"), Some("Bearer x"));
     }
     let server = always(reply("500 Oops", "", r#"{"jsonrpc":"2.0","error":{"code":1,"message":"m"}}"#));
-    let (outcome, _) = run(&server.binding(), NOTE, &[], PATIENCE);
+    let (outcome, _) = run(&own(&server), NOTE, &[], PATIENCE);
     assert_eq!(rejected(outcome).1, "invalid_mcp_error");
-    let server = always(b"HTTP/1.1 500 Oops\r\nContent-Length: 50\r\n\r\nshort".to_vec());
-    assert_eq!(rejected(call(&server.binding())).1, "response_body_unreadable");
+    let server = cut(b"HTTP/1.1 500 Oops\r\nContent-Length: 50\r\n\r\nshort".to_vec());
+    assert_eq!(rejected(call(&own(&server))).1, "response_body_unreadable");
 }
 
 fn event(json: &str) -> String {
@@ -431,7 +343,7 @@ fn notifications_arrive_in_order_before_the_answer_and_while_the_stream_is_open(
     let headers = HeaderList::new();
     let exchange = Exchange { message: &message, headers: &headers, deadline: Deadline::after(PATIENCE) };
     let mut events = Vec::new();
-    let outcome = server.binding().exchange(&exchange, &mut |event| {
+    let outcome = own(&server).exchange(&exchange, &mut |event| {
         assert_eq!(event.head.headers.get("content-type"), Some("text/event-stream"));
         events.push(event.json.to_owned());
         let _ = met.try_send(());
@@ -446,7 +358,7 @@ fn notifications_arrive_in_order_before_the_answer_and_while_the_stream_is_open(
 fn a_wrong_message_in_a_stream_is_a_protocol_violation_after_what_came_before_it() {
     for bad in ["no json", r#"{"jsonrpc":"2.0","id":"c2","result":{}}"#, "[]", r#"{"jsonrpc":"2.0"}"#] {
         let server = always(format!("{STREAM}id: 1\n{}{}", event(&progress(1)), event(bad)).into_bytes());
-        let (outcome, events) = run(&server.binding(), CALL, &[], PATIENCE);
+        let (outcome, events) = run(&own(&server), CALL, &[], PATIENCE);
         assert_eq!(broken(outcome), ("protocol/invalid_protocol_response".to_owned(), true));
         assert_eq!(events, [progress(1)]);
     }
@@ -464,7 +376,7 @@ fn a_stream_that_ends_early_without_ids_is_a_closed_transport() {
         ),
     ] {
         let server = always(stream.into_bytes());
-        let (outcome, events) = run(&server.binding(), CALL, &[], PATIENCE);
+        let (outcome, events) = run(&own(&server), CALL, &[], PATIENCE);
         assert_eq!(broken(outcome), ("transport_closed/eof".to_owned(), true));
         assert_eq!(events, [progress(1)]);
     }
@@ -481,10 +393,10 @@ fn requests_of_the_server_are_answered_and_do_not_end_the_call() {
         } else {
             stream.write_all(&reply("202 Accepted", "", "")).unwrap();
         }
-        Then::Close
+        if request.body == CALL { Then::Close } else { Then::Keep }
     });
     let headers = [("Authorization", "Bearer user")];
-    let (outcome, events) = run(&server.binding(), CALL, &headers, PATIENCE);
+    let (outcome, events) = run(&own(&server), CALL, &headers, PATIENCE);
     assert_eq!(answered(outcome).json, RESULT);
     assert!(events.is_empty());
     server.next();
@@ -515,7 +427,7 @@ fn a_stream_that_breaks_is_resumed_after_its_last_id() {
         Then::Close
     });
     let headers = [("Authorization", "Bearer user"), ("Last-Event-ID", "old")];
-    let (outcome, events) = run(&server.binding(), CALL, &headers, PATIENCE);
+    let (outcome, events) = run(&own(&server), CALL, &headers, PATIENCE);
     assert_eq!(answered(outcome).json, RESULT);
     assert_eq!(events, [progress(1), progress(2)]);
     assert_eq!(server.next().line, "POST /mcp HTTP/1.1");
@@ -540,7 +452,7 @@ fn a_resumption_that_is_refused_ends_the_call() {
         stream.write_all(if is_post { first.as_bytes() } else { &refusal }).unwrap();
         Then::Close
     });
-    assert_eq!(broken(call(&server.binding())), ("transport_closed/eof".to_owned(), true));
+    assert_eq!(broken(call(&own(&server))), ("transport_closed/eof".to_owned(), true));
     assert_eq!(server.seen.len(), 2);
 }
 
@@ -549,11 +461,11 @@ fn a_wait_before_resuming_ends_at_the_deadline_or_on_cancellation() {
     let stream = || always(format!("{STREAM}retry: 60000\nid: 7\n\n").into_bytes());
     let started = Instant::now();
     let server = stream();
-    let (outcome, _) = run(&server.binding(), CALL, &[], Duration::from_millis(300));
+    let (outcome, _) = run(&own(&server), CALL, &[], Duration::from_millis(300));
     assert!(matches!(outcome, Outcome::Expired), "{outcome:?}");
     let cancel = Cancel::new();
     let server = stream();
-    let binding = server.binding().with_cancel(&cancel);
+    let binding = own(&server).with_cancel(&cancel);
     let outcome = std::thread::scope(|scope| {
         let run = scope.spawn(|| call(&binding));
         server.next();
@@ -579,7 +491,7 @@ fn an_exchange_whose_deadline_passes_expires_whatever_it_waits_for() {
             Then::Close
         });
         let started = Instant::now();
-        let (outcome, _) = run(&server.binding(), CALL, &[], Duration::from_millis(300));
+        let (outcome, _) = run(&own(&server), CALL, &[], Duration::from_millis(300));
         assert!(matches!(outcome, Outcome::Expired), "{first:?}: {outcome:?}");
         assert!(started.elapsed() < PATIENCE / 4, "{first:?}");
         drop(release);
@@ -595,7 +507,7 @@ fn a_redirect_within_the_origin_repeats_method_body_and_headers() {
             json(RESULT)
         };
         stream.write_all(&bytes).unwrap();
-        Then::Close
+        Then::Keep
     });
     let binding = binding(&format!("{}/mcp", server.origin), &[("X-Static", "1")], &[]);
     answered(run(&binding, CALL, &[("Authorization", "Bearer user")], PATIENCE).0);
@@ -626,7 +538,7 @@ fn a_redirect_to_another_origin_carries_no_credentials() {
 fn a_post_is_never_turned_into_a_get_and_a_chain_has_an_end() {
     for (status, requests) in [("302 Found", 1), ("303 See Other", 1), ("307 Temporary Redirect", 10)] {
         let server = always(reply(status, "Location: /mcp\r\n", ""));
-        let (head, _) = rejected(call(&server.binding()));
+        let (head, _) = rejected(call(&own(&server)));
         assert_eq!(Some(head.status), status[..3].parse().ok());
         assert_eq!(server.seen.len(), requests, "{status}");
     }
@@ -659,7 +571,7 @@ fn discovery_stays_in_its_origin_with_the_operators_headers() {
             _ => reply("404 Not Found", "", "{}"),
         };
         stream.write_all(&bytes).unwrap();
-        Then::Close
+        Then::Keep
     });
     let binding = binding(&format!("{}/mcp", server.origin), &[("X-S", "1"), ("X-A", "s")], &[("X-A", "d")]);
     let headers = list(&[("Accept", "application/json")]);
