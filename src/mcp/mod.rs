@@ -6,7 +6,12 @@
 mod exchange;
 mod failure;
 pub mod http;
+pub mod probe;
+#[cfg(test)]
+mod scripted;
+pub mod sse;
 pub mod stdio;
+pub mod stub;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
 pub use failure::{Failure, FailureKind, Source};
