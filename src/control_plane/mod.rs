@@ -3,6 +3,35 @@
 //! Knows nothing of MCP servers. Invariant: the shard token leaves only in its header, the API key
 //! only in `Authorization`, and no redirect is ever followed.
 
+mod client;
+mod decode;
+mod endpoints;
+mod errors;
+mod event;
+mod headers;
+mod identity;
+mod mitigation;
+mod observer;
+mod poll;
+mod raw_http;
+mod refusal;
+mod respond;
+mod server_info;
+mod state;
+mod time_text;
 mod types;
+mod views;
 
+pub use client::{Client, Settings, SetupError};
+pub use decode::InvalidBody;
+pub use endpoints::{InvalidBaseUrl, POLL_LIMIT_MAX};
+pub use errors::{ErrorDetail, StatusError};
+pub use headers::filter_response_headers;
+pub use identity::InvalidIdentity;
+pub use mitigation::mitigation;
+pub use observer::{HttpExchange, PollObserver, PollOutcome};
+pub use poll::{Batch, PollError, PollFailure};
+pub use refusal::{Reason, Refused};
+pub use server_info::{DeclaredChannels, InvalidServerInfo, ServerInfo, render_server_info};
+pub use state::{PollState, PollStatus, PollTrouble};
 pub use types::{Command, Delivery, Posting, Refusal, ResponseBody, Work};
