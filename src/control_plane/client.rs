@@ -20,8 +20,8 @@ use super::raw_http;
 use super::server_info::{InvalidServerInfo, ServerInfo};
 use crate::ids::{Channel, TunnelId};
 use crate::net::{
-    Body, Cancel, Cause, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Request, Route, Uri, header,
-    retry_after,
+    Body, Cancel, Cause, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Request, Route, Uri,
+    header, retry_after,
 };
 use crate::secret::Secret;
 
@@ -123,14 +123,19 @@ impl Client {
         cancel: &Cancel,
     ) -> Result<Client, SetupError> {
         let base = Base::new(&settings.base_url, &settings.url_path)?;
-        let endpoints =
-            Endpoints::new(&base, &settings.tunnel_id, settings.poll_timeout, settings.poll_channels.as_deref())?;
+        let endpoints = Endpoints::new(
+            &base,
+            &settings.tunnel_id,
+            settings.poll_timeout,
+            settings.poll_channels.as_deref(),
+        )?;
         let identity = Identity {
             api_key: &settings.api_key,
             instance_id: &settings.instance_id,
             version: &settings.client_version,
         };
-        let headers = identity.tunnel_headers(&settings.extra_headers, settings.organization_id.as_deref())?;
+        let headers =
+            identity.tunnel_headers(&settings.extra_headers, settings.organization_id.as_deref())?;
         server_info.header()?;
         let request_time =
             settings.poll_timeout.saturating_add(settings.poll_deadline_guardrail).min(REQUEST_TIME_MAX);
@@ -192,12 +197,14 @@ impl Client {
             body_bytes: body.map_or(0, <[u8]>::len),
         });
         let response = sent.map_err(|error| blame_deadline(error, deadline))?;
-        let text = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let text =
+            |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         Ok(Reply {
             status: response.status,
             head_at: response.head_at,
             tunnel_request_id: text("x-request-id").filter(|id| !id.is_empty()).map(str::to_owned),
-            retry_after: text(header::RETRY_AFTER.as_str()).and_then(|text| retry_after(text, SystemTime::now())),
+            retry_after: text(header::RETRY_AFTER.as_str())
+                .and_then(|text| retry_after(text, SystemTime::now())),
             dump: self.log_raw_http.then(|| raw_http::response_head(response.status, &response.headers)),
             deadline,
             body: response.body,

@@ -40,7 +40,8 @@ impl Base {
     /// Keeps scheme, host and port of `base_url`; `url_path` is in decoded form.
     pub(super) fn new(base_url: &Url, url_path: &str) -> Result<Base, InvalidBaseUrl> {
         let invalid = |reason: &str| InvalidBaseUrl(reason.to_owned());
-        let host = base_url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| invalid("it has no host"))?;
+        let host =
+            base_url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| invalid("it has no host"))?;
         if !matches!(base_url.scheme(), "http" | "https") {
             return Err(invalid("its scheme is neither http nor https"));
         }
@@ -56,7 +57,9 @@ impl Base {
 
     /// Origin and an already encoded path (and query).
     pub(super) fn uri(&self, encoded: &str) -> Result<Uri, InvalidBaseUrl> {
-        format!("{}{encoded}", self.origin).parse().map_err(|_| InvalidBaseUrl("it forms no valid URL".to_owned()))
+        format!("{}{encoded}", self.origin)
+            .parse()
+            .map_err(|_| InvalidBaseUrl("it forms no valid URL".to_owned()))
     }
 }
 

@@ -60,11 +60,14 @@ impl ErrorDetail {
     /// Code, message (or else `fallback`) and mitigation on one line; empty when there is none of them.
     pub(super) fn describe(&self, fallback: &str) -> String {
         let message = if self.message.is_empty() { fallback } else { &self.message };
-        let mut parts: Vec<&str> = [self.code.as_str(), message].into_iter().filter(|part| !part.is_empty()).collect();
+        let mut parts: Vec<&str> =
+            [self.code.as_str(), message].into_iter().filter(|part| !part.is_empty()).collect();
         let hint = self.mitigation().map(|hint| format!("mitigation: {hint}"));
         let known = parts.join(": ");
         parts.clear();
-        parts.extend([known.as_str(), hint.as_deref().unwrap_or_default()].into_iter().filter(|part| !part.is_empty()));
+        parts.extend(
+            [known.as_str(), hint.as_deref().unwrap_or_default()].into_iter().filter(|part| !part.is_empty()),
+        );
         parts.join(" ")
     }
 }
@@ -171,7 +174,10 @@ mod tests {
             (r#"{"detail":{"b": 1, "a" : "x \" y"}}"#, r#": {"b":1,"a":"x \" y"}"#),
             (r#"{"message":"m","code":"c"}"#, ": c: m"),
             (r#"{"message":null,"code":"c","detail":"d"}"#, ": c: d"),
-            (r#"{"error":{"code":"certificate_required","message":"missing cert"}}"#, ": certificate_required: missing cert"),
+            (
+                r#"{"error":{"code":"certificate_required","message":"missing cert"}}"#,
+                ": certificate_required: missing cert",
+            ),
             (r#"{"error":{},"message":"ignored","detail":"ignored"}"#, ""),
             (r#"{"error":null,"message":"m"}"#, ": m"),
             (r#"{"error":"text"}"#, r#": {"error":"text"}"#),
@@ -186,8 +192,14 @@ mod tests {
 
     #[test]
     fn known_codes_come_with_a_mitigation() {
-        let text = shown(401, r#"{"error":{"message":"m","type":"t","code":"tunnel_active_organization_required"}}"#);
-        assert!(text.starts_with("unexpected status 401: tunnel_active_organization_required: m mitigation: "), "{text}");
+        let text = shown(
+            401,
+            r#"{"error":{"message":"m","type":"t","code":"tunnel_active_organization_required"}}"#,
+        );
+        assert!(
+            text.starts_with("unexpected status 401: tunnel_active_organization_required: m mitigation: "),
+            "{text}"
+        );
         assert!(text.contains("CONTROL_PLANE_ORGANIZATION_ID"), "{text}");
         assert_eq!(mitigation("certificate_required"), None);
     }

@@ -74,21 +74,49 @@ mod tests {
         for (input, expected) in [
             (&[][..], &[][..]),
             (
-                &[("Connection", "Mcp-Session-Id"), ("Mcp-Session-Id", "x"), ("Set-Cookie", "a=b"),
-                  ("www-authenticate", ""), ("www-authenticate", "Bearer")],
+                &[
+                    ("Connection", "Mcp-Session-Id"),
+                    ("Mcp-Session-Id", "x"),
+                    ("Set-Cookie", "a=b"),
+                    ("www-authenticate", ""),
+                    ("www-authenticate", "Bearer"),
+                ],
                 &[("Www-Authenticate", "Bearer")],
             ),
             (
-                &[("content-type", "application/json"), ("MCP-SESSION-ID", "s"), ("last-event-id", "4"),
-                  ("mcp-protocol-version", "2025-06-18"), ("access-control-expose-headers", "Mcp-Session-Id")],
-                &[("Access-Control-Expose-Headers", "Mcp-Session-Id"), ("Content-Type", "application/json"),
-                  ("Last-Event-Id", "4"), ("Mcp-Protocol-Version", "2025-06-18"), ("Mcp-Session-Id", "s")],
+                &[
+                    ("content-type", "application/json"),
+                    ("MCP-SESSION-ID", "s"),
+                    ("last-event-id", "4"),
+                    ("mcp-protocol-version", "2025-06-18"),
+                    ("access-control-expose-headers", "Mcp-Session-Id"),
+                ],
+                &[
+                    ("Access-Control-Expose-Headers", "Mcp-Session-Id"),
+                    ("Content-Type", "application/json"),
+                    ("Last-Event-Id", "4"),
+                    ("Mcp-Protocol-Version", "2025-06-18"),
+                    ("Mcp-Session-Id", "s"),
+                ],
             ),
-            (&[("connection", "close , \tMCP-SESSION-ID"), ("Mcp-Session-Id", "s"), ("X-Internal", "1")], &[]),
+            (
+                &[("connection", "close , \tMCP-SESSION-ID"), ("Mcp-Session-Id", "s"), ("X-Internal", "1")],
+                &[],
+            ),
             (&[("Connection", "close"), ("CONNECTION", "content-type"), ("Content-Type", "a")], &[]),
             (
-                &[("www-authenticate", "c"), ("WWW-Authenticate", "a"), ("Www-Authenticate", "b"), ("WWW-Authenticate", "a2")],
-                &[("Www-Authenticate", "a"), ("Www-Authenticate", "a2"), ("Www-Authenticate", "b"), ("Www-Authenticate", "c")],
+                &[
+                    ("www-authenticate", "c"),
+                    ("WWW-Authenticate", "a"),
+                    ("Www-Authenticate", "b"),
+                    ("WWW-Authenticate", "a2"),
+                ],
+                &[
+                    ("Www-Authenticate", "a"),
+                    ("Www-Authenticate", "a2"),
+                    ("Www-Authenticate", "b"),
+                    ("Www-Authenticate", "c"),
+                ],
             ),
             (&[("Content-Type", "")], &[]),
         ] {

@@ -77,13 +77,16 @@ impl Identity<'_> {
     ) -> Result<HeaderMap, InvalidIdentity> {
         let mut headers = self.headers()?;
         for (name, value) in extra.iter() {
-            let (Ok(header), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes()))
+            let (Ok(header), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes()))
             else {
                 Event::at(Level::Warn).with("header", name).emit("extra header skipped: it cannot be sent");
                 continue;
             };
             if PROTECTED.contains(&header) {
-                Event::at(Level::Warn).with("header", name).emit("extra header skipped: its name is protected");
+                Event::at(Level::Warn)
+                    .with("header", name)
+                    .emit("extra header skipped: its name is protected");
                 continue;
             }
             let replaced = headers.insert(&header, value.clone());
@@ -93,7 +96,8 @@ impl Identity<'_> {
         }
         if let Some(organization) = organization.filter(|organization| !organization.is_empty()) {
             let value = HeaderValue::from_bytes(organization.as_bytes());
-            headers.insert(ORGANIZATION, value.map_err(|_| InvalidIdentity("control-plane.organization-id"))?);
+            headers
+                .insert(ORGANIZATION, value.map_err(|_| InvalidIdentity("control-plane.organization-id"))?);
         }
         Ok(headers)
     }
@@ -113,7 +117,8 @@ mod tests {
 
     fn build(extra: &[(&str, &str)], organization: Option<&str>) -> HeaderMap {
         let key = Secret::new("example-key".to_owned());
-        let identity = Identity { api_key: &key, instance_id: "5f0c6b1e9a2d4478b3e1c7d09f24a6bb", version: "1.2.3" };
+        let identity =
+            Identity { api_key: &key, instance_id: "5f0c6b1e9a2d4478b3e1c7d09f24a6bb", version: "1.2.3" };
         identity.tunnel_headers(&extra.iter().copied().collect(), organization).unwrap()
     }
 
@@ -136,7 +141,9 @@ mod tests {
 
     #[test]
     fn protected_names_keep_their_real_values() {
-        for name in PROTECTED.iter().map(HeaderName::as_str).chain(["X-Tunnel-Client-Instance-Id", "AUTHORIZATION"]) {
+        for name in
+            PROTECTED.iter().map(HeaderName::as_str).chain(["X-Tunnel-Client-Instance-Id", "AUTHORIZATION"])
+        {
             assert_eq!(build(&[(name, "stolen")], None), build(&[], None), "{name}");
         }
     }

@@ -10,7 +10,10 @@ const HINTS: [(&str, &str); 26] = [
         "invalid_tunnel_id_format",
         "copy the exact tunnel_… id from the platform settings into --control-plane.tunnel-id, CONTROL_PLANE_TUNNEL_ID or control_plane.tunnel_id",
     ),
-    ("invalid_channel_format", "channel names consist of lowercase letters, digits, hyphens (-) and underscores (_)"),
+    (
+        "invalid_channel_format",
+        "channel names consist of lowercase letters, digits, hyphens (-) and underscores (_)",
+    ),
     ("rate_limit_exceeded", "lower the concurrency or the volume of requests; the client retries by itself"),
     ("request_body_too_large", "send smaller bodies and avoid large inline data"),
     ("invalid_json_payload", "the MCP caller or server must send a JSON object"),
@@ -73,8 +76,5 @@ const HINTS: [(&str, &str); 26] = [
         "oauth_shim_harpoon_call_failed",
         "check the Harpoon target URL (harpoon.targets[].url), the MCP server and the client logs",
     ),
-    (
-        "oauth_shim_upstream_timeout",
-        "the target and the MCP server must answer within the tunnel timeout",
-    ),
+    ("oauth_shim_upstream_timeout", "the target and the MCP server must answer within the tunnel timeout"),
 ];

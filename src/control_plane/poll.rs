@@ -96,7 +96,13 @@ impl Client {
         match reply.status {
             204 => {
                 reply.discard();
-                Ok(Batch { commands: Vec::new(), refused: Vec::new(), total: 0, received_at, tunnel_request_id })
+                Ok(Batch {
+                    commands: Vec::new(),
+                    refused: Vec::new(),
+                    total: 0,
+                    received_at,
+                    tunnel_request_id,
+                })
             }
             200 => {
                 let head_at = reply.head_at;

@@ -59,7 +59,9 @@ impl Reason {
     /// What the caller is told.
     fn text(self) -> &'static str {
         match self {
-            Reason::InvalidPayload | Reason::MissingRequestId | Reason::MissingShardToken => "malformed command",
+            Reason::InvalidPayload | Reason::MissingRequestId | Reason::MissingShardToken => {
+                "malformed command"
+            }
             Reason::MissingCommandType => "the command names no type",
             Reason::UnsupportedCommandType => "unsupported command type",
             Reason::InvalidChannel => "invalid channel name",
@@ -73,8 +75,11 @@ impl Reason {
     /// A `jsonrpc_response` with a JSON-RPC error: 501 for what we do not know, 400 for the rest.
     pub(super) fn as_jsonrpc(self, id: Option<&Id>) -> Refusal {
         let unknown = matches!(self, Reason::MissingCommandType | Reason::UnsupportedCommandType);
-        let (code, error, phrase) =
-            if unknown { (501, METHOD_NOT_FOUND, "Not Implemented") } else { (400, INVALID_REQUEST, "Bad Request") };
+        let (code, error, phrase) = if unknown {
+            (501, METHOD_NOT_FOUND, "Not Implemented")
+        } else {
+            (400, INVALID_REQUEST, "Bad Request")
+        };
         let message = format!("{phrase}: {}", self.text());
         Refusal { code, body: ResponseBody::JsonRpc(error_response(id, error, &message, None)) }
     }
@@ -88,7 +93,8 @@ impl Reason {
     pub(super) fn as_oauth_discovery(self) -> Refusal {
         let text = self.text();
         let label = self.label();
-        let json = format!(r#"{{"error":{{"message":"{text}","type":"invalid_request_error","code":"{label}"}}}}"#);
+        let json =
+            format!(r#"{{"error":{{"message":"{text}","type":"invalid_request_error","code":"{label}"}}}}"#);
         Refusal { code: 400, body: ResponseBody::OauthDiscovery(json) }
     }
 }

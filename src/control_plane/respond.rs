@@ -157,12 +157,12 @@ impl Client {
             return Err("a response needs a request id and a shard token".to_owned());
         }
         let mut headers = self.request_headers().map_err(|error| error.to_string())?;
-        let mut token = HeaderValue::from_str(command.shard_token.expose())
+        let mut token = HeaderValue::from_bytes(command.shard_token.expose().as_bytes())
             .map_err(|_| "the shard token cannot be sent in a header".to_owned())?;
         token.set_sensitive(true);
         headers.insert(SHARD_TOKEN, token);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(Ok(id)) = command.connector_request_id().map(HeaderValue::from_str) {
+        if let Some(Ok(id)) = command.connector_request_id().map(str::as_bytes).map(HeaderValue::from_bytes) {
             headers.insert(CLIENT_REQUEST_ID, id);
         }
         Ok(headers)
@@ -189,7 +189,9 @@ fn status_is_retried(is_final: bool, status: u16, server_errors: u32) -> bool {
 /// The body, with the payload's bytes as they are.
 fn render(posting: &Posting<'_>) -> Vec<u8> {
     let payload = match posting.body {
-        ResponseBody::JsonRpc(json) | ResponseBody::Notify(json) | ResponseBody::OauthDiscovery(json) => Some(json),
+        ResponseBody::JsonRpc(json) | ResponseBody::Notify(json) | ResponseBody::OauthDiscovery(json) => {
+            Some(json)
+        }
         ResponseBody::NotifyAck | ResponseBody::SessionTermination => None,
     };
     let mut body = Vec::with_capacity(payload.map_or(0, String::len) + 512);
@@ -276,7 +278,9 @@ fn log_retry(posting: &Posting<'_>, report: &Report, delay: Duration) {
 fn log_report(posting: &Posting<'_>, report: &Report) {
     let (level, message) = match report.delivery {
         Delivery::Delivered => (Level::Debug, "response delivered"),
-        Delivery::Gone => (Level::Warn, "response not needed any more: already fulfilled, expired or unknown"),
+        Delivery::Gone => {
+            (Level::Warn, "response not needed any more: already fulfilled, expired or unknown")
+        }
         Delivery::Rejected(_) => (Level::Error, "response rejected by the control plane"),
         Delivery::Exhausted => (Level::Error, "response could not be delivered"),
         Delivery::Expired => (Level::Info, "response abandoned: the command's deadline has passed"),
@@ -288,7 +292,8 @@ fn log_report(posting: &Posting<'_>, report: &Report) {
     let rpc_id = rpc_id(posting.command);
     let error = report.error.clone().or_else(|| report.status.as_ref().map(ToString::to_string));
     let status = report.status.as_ref();
-    let (line, mitigation) = (status.map(StatusError::status_line), status.and_then(|s| s.detail.mitigation()));
+    let (line, mitigation) =
+        (status.map(StatusError::status_line), status.and_then(|s| s.detail.mitigation()));
     let filled = |text: &'_ str| !text.is_empty();
     let mut event = identified(level, posting.command, &rpc_id)
         .with("resp_type", posting.body.wire_type())

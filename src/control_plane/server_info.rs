@@ -95,7 +95,9 @@ impl fmt::Display for InvalidServerInfo {
             InvalidServerInfo::Empty => f.write_str("there is none; configure an MCP server"),
             InvalidServerInfo::Duplicate(channel) => write!(f, "channel {channel} is configured twice"),
             InvalidServerInfo::TooMany(n) => write!(f, "{n} are more than {MAX_CHANNELS}"),
-            InvalidServerInfo::TooLong(n) => write!(f, "their {n} bytes are more than {MAX_BYTES}; use shorter names"),
+            InvalidServerInfo::TooLong(n) => {
+                write!(f, "their {n} bytes are more than {MAX_BYTES}; use shorter names")
+            }
         }
     }
 }

@@ -29,7 +29,11 @@ pub(super) fn parse_timestamp(text: &str) -> Option<SystemTime> {
     let offset = zone_seconds(zone)?;
     let seconds = days_from_epoch(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset;
     let whole = Duration::from_secs(seconds.unsigned_abs());
-    let at = if seconds < 0 { SystemTime::UNIX_EPOCH.checked_sub(whole)? } else { SystemTime::UNIX_EPOCH.checked_add(whole)? };
+    let at = if seconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(whole)?
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(whole)?
+    };
     at.checked_add(Duration::from_nanos(nanos))
 }
 
@@ -119,9 +123,19 @@ mod tests {
     #[test]
     fn other_texts_are_no_timestamps() {
         for text in [
-            "", "yesterday", "2026-03-01", "2026-03-01T09:30:00", "2026-03-01 09:30:00Z", "2026-02-29T00:00:00Z",
-            "2026-13-01T00:00:00Z", "2026-03-01T24:00:00Z", "2026-03-01T09:30:00.Z", "2026-03-01T09:30:00+0100",
-            "2026-03-01T09:30:00Zx", "+026-03-01T09:30:00Z", "2026-03-01T09:30:00+01:0é",
+            "",
+            "yesterday",
+            "2026-03-01",
+            "2026-03-01T09:30:00",
+            "2026-03-01 09:30:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-03-01T24:00:00Z",
+            "2026-03-01T09:30:00.Z",
+            "2026-03-01T09:30:00+0100",
+            "2026-03-01T09:30:00Zx",
+            "+026-03-01T09:30:00Z",
+            "2026-03-01T09:30:00+01:0é",
         ] {
             assert_eq!(parse_timestamp(text), None, "{text}");
         }
@@ -130,8 +144,15 @@ mod tests {
     #[test]
     fn timeouts_are_whole_numbers_with_one_unit() {
         for (text, nanos) in [
-            ("30s", 30_000_000_000), ("4500ms", 4_500_000_000), ("1ns", 1), ("1us", 1_000), ("2m", 120_000_000_000),
-            ("3h", 10_800_000_000_000), ("0s", 0), ("0h", 0), ("9223372036854775807ns", i64::MAX as u64),
+            ("30s", 30_000_000_000),
+            ("4500ms", 4_500_000_000),
+            ("1ns", 1),
+            ("1us", 1_000),
+            ("2m", 120_000_000_000),
+            ("3h", 10_800_000_000_000),
+            ("0s", 0),
+            ("0h", 0),
+            ("9223372036854775807ns", i64::MAX as u64),
             ("00000000000000000000001s", 1_000_000_000),
         ] {
             assert_eq!(parse_timeout(text), Some(Duration::from_nanos(nanos)), "{text}");
@@ -141,8 +162,26 @@ mod tests {
     #[test]
     fn every_other_timeout_counts_as_absent() {
         for text in [
-            "0", "30", "1.5s", "1m30s", "-1s", "+1s", "-0s", " 1s", "1s ", "1s\n", "1e3s", "1d", "1S", "1µs", "", "s",
-            "9223372036854775808ns", "999999999999h", "99999999999999999999s", "١s",
+            "0",
+            "30",
+            "1.5s",
+            "1m30s",
+            "-1s",
+            "+1s",
+            "-0s",
+            " 1s",
+            "1s ",
+            "1s\n",
+            "1e3s",
+            "1d",
+            "1S",
+            "1µs",
+            "",
+            "s",
+            "9223372036854775808ns",
+            "999999999999h",
+            "99999999999999999999s",
+            "١s",
         ] {
             assert_eq!(parse_timeout(text), None, "{text:?}");
         }
