@@ -224,14 +224,9 @@ impl Reply {
 
     /// What an error reply says: the start of its body is parsed, a bounded rest drained.
     pub(super) fn read_error(mut self) -> ErrorDetail {
-        let mut bytes = Vec::new();
-        let read = self.body.by_ref().take(ERROR_BODY_BYTES as u64).read_to_end(&mut bytes);
-        let detail = match &read {
-            Ok(_) => ErrorDetail::parse(&bytes),
-            Err(error) => ErrorDetail::unreadable(error),
-        };
+        let (detail, bytes) = read_error_body(&mut self.body, ERROR_BODY_BYTES);
         if let Some(head) = self.dump {
-            raw_http::log_response(head, &read.map(|_| bytes));
+            raw_http::log_response(head, &Ok::<_, Error>(bytes));
         }
         self.body.drain(DRAIN_BYTES);
         detail
@@ -243,6 +238,15 @@ impl Reply {
             Some(_) => drop(self.read(DRAIN_BYTES)),
             None => self.body.drain(DRAIN_BYTES),
         }
+    }
+}
+
+/// What the first `limit` bytes of an error body say, and those bytes.
+pub(super) fn read_error_body(body: &mut Body, limit: usize) -> (ErrorDetail, Vec<u8>) {
+    let mut bytes = Vec::new();
+    match body.by_ref().take(limit as u64).read_to_end(&mut bytes) {
+        Ok(_) => (ErrorDetail::parse(&bytes), bytes),
+        Err(error) => (ErrorDetail::unreadable(&error), bytes),
     }
 }
 

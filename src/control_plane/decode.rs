@@ -80,7 +80,8 @@ fn element_to_command(
         .map_err(|_| nameless(Reason::InvalidPayload, "the element cannot be read"))?;
     let request_id = non_empty(fields.request_id).ok_or_else(|| nameless(Reason::MissingRequestId, ""))?;
     // A token that no header can carry is as good as none.
-    let shard_token = non_empty(fields.shard_token).filter(|token| HeaderValue::from_bytes(token.as_bytes()).is_ok());
+    let shard_token =
+        non_empty(fields.shard_token).filter(|token| HeaderValue::from_bytes(token.as_bytes()).is_ok());
     let shard_token = shard_token.ok_or_else(|| Refused {
         request_id: Some(request_id.clone().into_owned()),
         ..nameless(Reason::MissingShardToken, "")
