@@ -4,6 +4,9 @@
 //! command for longer than a bounded moment.
 
 pub mod log;
+mod state;
+
+pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 
 /// An I/O error's own words, in lower case and without the error number.
 pub(crate) fn reason(error: &std::io::Error) -> String {
