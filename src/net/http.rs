@@ -142,10 +142,6 @@ impl Body {
     pub fn drain(mut self, limit: usize) {
         let _ = std::io::copy(&mut self.reader.by_ref().take(limit as u64), &mut std::io::sink());
     }
-
-    /// Like [`Body::drain`], but waits no longer than `time`: a body that has not ended by then closes
-    /// its connection.
-    pub fn drain_within(self, _limit: usize, _time: Duration) {}
 }
 
 impl Read for Body {
