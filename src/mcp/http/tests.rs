@@ -414,6 +414,27 @@ fn requests_of_the_server_are_answered_and_do_not_end_the_call() {
 }
 
 #[test]
+fn a_server_that_does_not_take_its_answer_delays_the_call_once_and_briefly() {
+    let (release, held) = bounded::<()>(0);
+    let server = serve(move |request, stream| {
+        if request.body == CALL {
+            let requests =
+                (1..=20).map(|id| event(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#)));
+            let bytes = STREAM.to_owned() + &requests.collect::<String>() + &event(RESULT);
+            stream.write_all(bytes.as_bytes()).unwrap();
+        } else {
+            let _ = held.recv();
+        }
+        Then::Close
+    });
+    let started = Instant::now();
+    assert_eq!(answered(call(&own(&server))).json, RESULT);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(server.seen.len(), 2);
+    drop(release);
+}
+
+#[test]
 fn a_stream_that_breaks_is_resumed_after_its_last_id() {
     let server = serve(|request, stream| {
         let bytes = match request.get("last-event-id") {
