@@ -122,39 +122,26 @@ impl Loader<'_> {
         let Lookup::Found((items, source)) = self.list(&settings::HARPOON_ADDITIONAL_TRANSPORTS) else {
             return Some(false);
         };
-        let mut on = false;
-        for item in items
-            .iter()
-            .flat_map(|item| item.split([';', '\n']))
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-        {
-            if !item.eq_ignore_ascii_case(HTTP_STREAMABLE) {
-                let message = format!(
-                    "unsupported harpoon transport {item:?} ({source}): only {HTTP_STREAMABLE} exists"
-                );
-                self.findings.error(ErrorKind::Other, message);
-                return None;
-            }
-            on = true;
+        let items = elements(&items, &source);
+        if let Some(item) = items.iter().find(|item| !item.eq_ignore_ascii_case(HTTP_STREAMABLE)) {
+            let message =
+                format!("unsupported harpoon transport {item:?} ({source}): only {HTTP_STREAMABLE} exists");
+            self.findings.error(ErrorKind::Other, message);
+            return None;
         }
-        Some(on)
+        Some(!items.is_empty())
     }
 
     fn suffixes(&mut self) -> Vec<String> {
-        let items = self
-            .list(&settings::HARPOON_HOSTS_INCLUDE_SUFFIX)
-            .found()
-            .map(|(items, _)| items)
-            .unwrap_or_default();
-        items
-            .iter()
-            .flat_map(|item| item.split([';', '\n']))
-            .map(|item| item.trim().trim_start_matches('.').to_lowercase())
-            .filter(|item| !item.is_empty())
-            .collect()
+        let Lookup::Found((items, source)) = self.list(&settings::HARPOON_HOSTS_INCLUDE_SUFFIX) else {
+            return Vec::new();
+        };
+        let names =
+            elements(&items, &source).into_iter().map(|item| item.trim_start_matches('.').to_lowercase());
+        names.filter(|name| !name.is_empty()).collect()
     }
 
+    /// The patterns as written, and where.
     fn pattern_texts(&mut self) -> Option<(Vec<String>, Source)> {
         self.list(&settings::HARPOON_HOSTS_INCLUDE_REGEX).found()
     }
@@ -164,12 +151,10 @@ impl Loader<'_> {
         let Some((items, source)) = patterns else { return Some(Vec::new()) };
         let mut good = Vec::with_capacity(items.len());
         for item in items.iter().map(|item| item.trim()).filter(|item| !item.is_empty()) {
-            // An element of the document may be several patterns joined with semicolons; it is one
-            // pattern if the pieces make no sense alone.
-            let pieces: Vec<&str> =
-                item.split([';', '\n']).map(str::trim).filter(|piece| !piece.is_empty()).collect();
+            // A document's element is one pattern if its pieces make no sense alone.
+            let pieces = elements(std::slice::from_ref(&item.to_owned()), &source);
             if pieces.iter().all(|piece| compile(piece).is_ok()) {
-                good.extend(pieces.into_iter().map(str::to_owned));
+                good.extend(pieces);
             } else if let Err(error) = compile(item) {
                 let message = format!("invalid harpoon host regex {item:?} ({source}): {error}");
                 self.findings.error(ErrorKind::Other, message);
@@ -180,6 +165,14 @@ impl Loader<'_> {
         }
         Some(good)
     }
+}
+
+/// The trimmed elements that are not blank. An element of the document may hold several, as in the
+/// environment; a flag holds one.
+fn elements(items: &[String], source: &Source) -> Vec<String> {
+    let separators: &[char] = if matches!(source, Source::Document(_)) { &[';', '\n'] } else { &[] };
+    let pieces = items.iter().flat_map(|item| item.split(separators)).map(str::trim);
+    pieces.filter(|piece| !piece.is_empty()).map(str::to_owned).collect()
 }
 
 fn compile(pattern: &str) -> Result<(), regex_lite::Error> {

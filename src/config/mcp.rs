@@ -52,7 +52,7 @@ impl Loader<'_> {
         let max_concurrent_requests = self.integer(
             &settings::MCP_MAX_CONCURRENT_REQUESTS,
             (1, "must be greater than zero"),
-            (i64::from(i32::MAX), "must be less than 2147483648"),
+            (i64::MAX, "is too large"),
         );
         let default_proxy = self.proxy(&settings::MCP_HTTP_PROXY);
         let extra_headers = self.headers(&settings::MCP_EXTRA_HEADERS);
@@ -388,9 +388,6 @@ fn command_parts(entry: &str) -> Result<HttpParts, String> {
     }
     let mut parts = BTreeMap::from([("command", command.trim().to_owned())]);
     if let Some(channel) = channel {
-        if channel.trim().is_empty() {
-            return Err("channel has an empty value".to_owned());
-        }
         parts.insert("channel", channel.trim().to_owned());
     }
     Ok(parts)
