@@ -9,7 +9,7 @@ pub mod http;
 pub mod stdio;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
-pub use failure::{Failure, FailureKind, Source};
+pub use failure::{Failure, FailureKind, LifecycleNote, Source};
 
 use crate::net::{Deadline, HeaderList};
 
