@@ -14,7 +14,7 @@ pub mod stdio;
 pub mod stub;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
-pub use failure::{Failure, FailureKind, Source};
+pub use failure::{Failure, FailureKind, LifecycleNote, Source};
 
 use crate::net::{Deadline, HeaderList};
 
