@@ -3,9 +3,12 @@
 //! Knows nothing of how commands are dispatched. Invariant: nothing in here can hold up the road of a
 //! command for longer than a bounded moment.
 
+pub mod listener;
 pub mod log;
+mod metrics;
 mod state;
 
+pub use metrics::Metrics;
 pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 
 /// An I/O error's own words, in lower case and without the error number.
