@@ -56,11 +56,26 @@ impl Binding {
         }
     }
 
+    /// Why the server cannot be reached at all right now: its child is not running. `None` otherwise.
+    pub fn not_running(&self) -> Option<String> {
+        match self {
+            Binding::Http(_) => None,
+            Binding::Stdio(binding) => binding.health().unready_text(),
+        }
+    }
+
     /// Starts what has to run before the first exchange (a child process).
     pub fn start(&self) -> Result<(), stdio::StartError> {
         match self {
             Binding::Http(_) => Ok(()),
             Binding::Stdio(binding) => binding.start(),
+        }
+    }
+
+    /// Kills what [`Binding::start`] started, at once and without waiting.
+    pub fn kill(&self) {
+        if let Binding::Stdio(binding) = self {
+            binding.kill();
         }
     }
 

@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use super::*;
 use crate::jsonrpc::Message;
 use crate::mcp::scripted::{PATIENCE, Scripted, Then, reply, serve};
-use crate::net::{Limits, Route, Via};
+use crate::net::{Route, Trust, Via};
 
 const CALL: &str =
     r#"{"jsonrpc":"2.0","id":"c1","method":"tools/call","params":{"n":1.10,"big":12345678901234567890}}"#;
@@ -45,7 +45,7 @@ fn own(server: &Scripted) -> HttpBinding {
 }
 
 fn client() -> HttpClient {
-    HttpClient::new(&Route { via: Via::Direct, limits: Limits::default() }, &Cancel::new())
+    HttpClient::new(&Route::new(Via::Direct, Trust::system()), &Cancel::new())
 }
 
 fn binding(url: &str, fixed: &[(&str, &str)], discovery: &[(&str, &str)]) -> HttpBinding {

@@ -7,7 +7,7 @@ use crossbeam_channel::unbounded;
 use super::*;
 use crate::mcp::http::HttpTarget;
 use crate::mcp::scripted::{PATIENCE, Scripted, Then, reply, serve};
-use crate::net::{HttpClient, Limits, Route, Via};
+use crate::net::{HttpClient, Route, Trust, Via};
 
 fn binding(origin: &str, cancel: &Cancel) -> HttpBinding {
     let target = HttpTarget {
@@ -19,7 +19,7 @@ fn binding(origin: &str, cancel: &Cancel) -> HttpBinding {
         discovery_headers: [("X-A", "discovery")].into_iter().collect(),
         max_message_bytes: 1 << 20,
     };
-    HttpBinding::new(target, HttpClient::new(&Route { via: Via::Direct, limits: Limits::default() }, cancel))
+    HttpBinding::new(target, HttpClient::new(&Route::new(Via::Direct, Trust::system()), cancel))
 }
 
 fn probe(server: &Scripted) -> ProbeResult {

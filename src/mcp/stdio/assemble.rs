@@ -82,7 +82,8 @@ impl Assembler {
 
 /// Whether `text` is JSON that merely ends too early.
 fn is_beginning(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok() && serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
+    std::str::from_utf8(text).is_ok()
+        && serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
 }
 
 /// The nesting after `line`; `None` when a string is left open, which no line break may do, or more is

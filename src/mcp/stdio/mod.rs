@@ -207,6 +207,15 @@ impl StdioBinding {
         }
     }
 
+    /// Kills the child's process group at once; for a process that is about to end by itself.
+    pub fn kill(&self) {
+        let report = self.health.report();
+        let pid = report.pid.filter(|_| report.running).and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+
     /// How the child is doing.
     pub fn health(&self) -> HealthReport {
         self.health.report()

@@ -54,7 +54,12 @@ pub(super) enum Event {
 
 impl Shared {
     /// A session without a child.
-    pub(super) fn new(tag: Tag, settings: Settings, max_message_bytes: usize, log_raw_messages: bool) -> Shared {
+    pub(super) fn new(
+        tag: Tag,
+        settings: Settings,
+        max_message_bytes: usize,
+        log_raw_messages: bool,
+    ) -> Shared {
         let (events, events_received) = bounded(MAX_EVENTS);
         Shared {
             tag,

@@ -104,7 +104,9 @@ mod tests {
     use super::*;
     use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 
-    fn started(redactor: Option<Redactor>) -> (PipeWriter, PipeReader, Arc<StopSignal>, std::thread::JoinHandle<()>) {
+    fn started(
+        redactor: Option<Redactor>,
+    ) -> (PipeWriter, PipeReader, Arc<StopSignal>, std::thread::JoinHandle<()>) {
         let (source, child) = pipe().unwrap();
         super::super::pipe::set_nonblocking(&source).unwrap();
         let (ours, file) = pipe().unwrap();

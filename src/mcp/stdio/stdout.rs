@@ -50,7 +50,14 @@ pub(super) struct Stdout<'a> {
 impl<'a> Stdout<'a> {
     /// A reader for the child with this number.
     pub(super) fn new(shared: &'a Shared, generation: u64, max_bytes: usize) -> Stdout<'a> {
-        Stdout { shared, generation, assembler: Assembler::default(), max_bytes, last_warning: None, skipped: 0 }
+        Stdout {
+            shared,
+            generation,
+            assembler: Assembler::default(),
+            max_bytes,
+            last_warning: None,
+            skipped: 0,
+        }
     }
 
     /// Reads `pipe`, which must be non-blocking, to its end.
@@ -175,14 +182,17 @@ impl<'a> Stdout<'a> {
         match (envelope.kind, &envelope.id) {
             (Kind::Response, _) => {
                 let call = self.shared.with(|session| session.on_response(envelope, Instant::now()));
-                if let Some((call, mailbox)) = call.and_then(|mut call| call.mailbox.take().map(|to| (call, to))) {
+                if let Some((call, mailbox)) =
+                    call.and_then(|mut call| call.mailbox.take().map(|to| (call, to)))
+                {
                     let json = for_caller(&call, envelope, json);
                     mailbox.finish(Outcome::Answered(Answer { head: Head::bare(200), json }));
                 }
             }
             (Kind::Call, Some(id)) => self.shared.with(|session| session.on_request(id, &envelope.method)),
             (Kind::Notification | Kind::Call, _) => {
-                let delivery = self.shared.with(|session| session.on_notification(envelope, json, Instant::now()));
+                let delivery =
+                    self.shared.with(|session| session.on_notification(envelope, json, Instant::now()));
                 if let Some(delivery) = delivery {
                     if !delivery.mailbox.put_event(delivery.json, EVENT_PATIENCE) {
                         debug!(
@@ -259,7 +269,9 @@ fn scalar_end(text: &str) -> Option<usize> {
         values.next()?.ok()?;
         return Some(values.byte_offset());
     }
-    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.')))
+        .unwrap_or(text.len());
     (end > 0).then_some(end)
 }
 

@@ -115,11 +115,15 @@ impl Supervisor {
                 }
                 _ if !self.note(child, &event) => {}
                 Event::Exited(_) => return Some(Ending { reason: EndReason::Exit, error: None }),
-                Event::StdoutEnded(..) => return Some(Ending { reason: EndReason::StdoutClosed, error: None }),
+                Event::StdoutEnded(..) => {
+                    return Some(Ending { reason: EndReason::StdoutClosed, error: None });
+                }
                 Event::StdinFailed(_, error) => {
                     return Some(Ending { reason: EndReason::StdinFailed, error: Some(error) });
                 }
-                Event::GivenUp(_) => return Some(Ending { reason: EndReason::HandshakeTimeout, error: None }),
+                Event::GivenUp(_) => {
+                    return Some(Ending { reason: EndReason::HandshakeTimeout, error: None });
+                }
             }
         }
     }
@@ -332,7 +336,9 @@ impl Supervisor {
         self.wait_for(&mut child, started + patience, |child| child.exited);
         let term = left.saturating_sub(kill_reserve).saturating_sub(started.elapsed());
         self.end_process(&mut child, term, kill_reserve);
-        self.wait_for(&mut child, Instant::now() + LAST_OUTPUT.min(kill_reserve), |child| child.stdout_ended.is_some());
+        self.wait_for(&mut child, Instant::now() + LAST_OUTPUT.min(kill_reserve), |child| {
+            child.stdout_ended.is_some()
+        });
         child.finish();
         self.health.stopped();
     }
