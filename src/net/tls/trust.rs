@@ -240,7 +240,10 @@ impl CertificateReport {
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust").field("bundle", &self.bundle_path()).finish_non_exhaustive()
+        f.debug_struct("Trust")
+            .field("bundle", &self.bundle_path())
+            .field("system_loaded", &self.0.system.get().is_some())
+            .finish_non_exhaustive()
     }
 }
 
