@@ -109,7 +109,7 @@ impl Loader<'_> {
         }
     }
 
-    fn broken_value(&self, key: &str, line: usize, reason: &str) -> String {
+    pub(crate) fn broken_value(&self, key: &str, line: usize, reason: &str) -> String {
         // "cannot be empty" reads on from the key; other reasons need a colon.
         let colon = if reason.starts_with("cannot") || reason.starts_with("must") { "" } else { ":" };
         format!("config file {} line {line}: {key}{colon} {reason}", self.document.path)

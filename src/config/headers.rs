@@ -2,7 +2,7 @@
 //!
 //! Invariant: no message shows a header's value.
 
-use super::error::ErrorKind;
+use super::error::{ErrorKind, Findings};
 use super::loader::{Loader, Source};
 use super::reference::{self, Origin};
 use super::settings::{self, Setting};
@@ -61,6 +61,22 @@ impl Collector {
 
     fn check(&self, name: &str) -> Result<(), String> {
         check_name(self.setting, name)
+    }
+
+    /// As [`Collector::add`] without resolving a reference.
+    pub(crate) fn check_only(&mut self, name: &str, value: &str, source: &Source, findings: &mut Findings) {
+        let name = name.trim();
+        let checked = self.check(name).and_then(|()| {
+            let checked = match value.trim() {
+                "" => Err("the value is empty".to_owned()),
+                text => reference::check_form(text),
+            };
+            checked.map_err(|reason| format!("invalid HTTP header value of {name:?}: {reason}"))?;
+            self.insert(name, value.trim().to_owned())
+        });
+        if let Err(wrong) = checked {
+            findings.error(ErrorKind::Other, format!("invalid {} ({source}): {wrong}", self.setting.flag));
+        }
     }
 
     fn insert(&mut self, name: &str, value: String) -> Result<(), String> {

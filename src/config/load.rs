@@ -79,19 +79,7 @@ pub fn load(flags: &FlagValues, environment: &Environment) -> Result<Config, Con
 impl Loader<'_> {
     fn log(&mut self) -> Option<Log> {
         let level = self.log_level();
-        let format = match self.optional_text(&settings::LOG_FORMAT) {
-            None => Some(None),
-            Some(text) => match text.trim().to_ascii_lowercase().as_str() {
-                "struct-text" => Some(Some(LogFormat::StructText)),
-                "json" => Some(Some(LogFormat::Json)),
-                _ => {
-                    let message =
-                        format!("unsupported log format {:?}: use struct-text or json", text.trim());
-                    self.findings.error(ErrorKind::Other, message);
-                    None
-                }
-            },
-        };
+        let format = self.log_format();
         let file = self.optional_text(&settings::LOG_FILE).map(PathBuf::from);
         // A file without a format is written as structured text.
         let format = format.map(|format| format.or(file.as_ref().map(|_| LogFormat::StructText)));
@@ -105,25 +93,33 @@ impl Loader<'_> {
         Some(Log { level: level?, format: format?, file, http_raw_unsafe: http_raw_unsafe? })
     }
 
-    fn log_level(&mut self) -> Option<LogLevel> {
-        let text = self
-            .optional_text(&settings::LOG_LEVEL)
-            .unwrap_or_else(|| settings::LOG_LEVEL.default.to_owned());
+    /// `Some(None)` for no format; `None` was reported.
+    pub(crate) fn log_format(&mut self) -> Option<Option<LogFormat>> {
+        let Some(text) = self.optional_text(&settings::LOG_FORMAT) else { return Some(None) };
         match text.trim().to_ascii_lowercase().as_str() {
-            "debug" => Some(LogLevel::Debug),
-            "info" => Some(LogLevel::Info),
-            "warn" => Some(LogLevel::Warn),
-            "error" => Some(LogLevel::Error),
+            "struct-text" => Some(Some(LogFormat::StructText)),
+            "json" => Some(Some(LogFormat::Json)),
             _ => {
-                let message =
-                    format!("unsupported log level {:?}: use debug, info, warn or error", text.trim());
+                let message = format!("unsupported log format {:?}: use struct-text or json", text.trim());
                 self.findings.error(ErrorKind::Other, message);
                 None
             }
         }
     }
 
-    fn health(&mut self) -> Option<Health> {
+    pub(crate) fn log_level(&mut self) -> Option<LogLevel> {
+        let text = self
+            .optional_text(&settings::LOG_LEVEL)
+            .unwrap_or_else(|| settings::LOG_LEVEL.default.to_owned());
+        let level = log_level(text.trim());
+        if level.is_none() {
+            let message = format!("parse log level {:?}: use debug, info, warn or error", text.trim());
+            self.findings.error(ErrorKind::Other, message);
+        }
+        level
+    }
+
+    pub(crate) fn health(&mut self) -> Option<Health> {
         let unix_socket = self.optional_text(&settings::HEALTH_UNIX_SOCKET).map(PathBuf::from);
         let address = self.text_or_default(&settings::HEALTH_LISTEN_ADDR)?;
         let listen_addr = address.text.trim().to_owned();
@@ -138,7 +134,7 @@ impl Loader<'_> {
         Some(Health { listen_addr, unix_socket, url_file })
     }
 
-    fn admin_ui(&mut self) -> Option<AdminUi> {
+    pub(crate) fn admin_ui(&mut self) -> Option<AdminUi> {
         let allow_remote = self.boolean(&settings::ALLOW_REMOTE_UI);
         let open_browser = self.boolean(&settings::OPEN_WEB_UI);
         let log_buffer_events = self.integer(
@@ -194,6 +190,49 @@ impl Loader<'_> {
         let unscoped = matches!(self.list(&settings::CONTROL_PLANE_POLL_CHANNELS), Lookup::Absent);
         if let (true, Some(mcp)) = (unscoped, mcp) {
             self.check_routes(None, &mcp.bindings, 0);
+        }
+    }
+}
+
+/// A level's name in any case, with an optional offset: four steps lie between two levels.
+fn log_level(text: &str) -> Option<LogLevel> {
+    let (name, offset) = match text.find(['+', '-']) {
+        Some(at) => (&text[..at], text[at..].parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let base = match name.to_ascii_lowercase().as_str() {
+        "debug" => -4,
+        "info" => 0,
+        "warn" => 4,
+        "error" => 8,
+        _ => return None,
+    };
+    Some(match base + offset.clamp(-100, 100) {
+        ..=-4 => LogLevel::Debug,
+        -3..=0 => LogLevel::Info,
+        1..=4 => LogLevel::Warn,
+        5.. => LogLevel::Error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_may_have_an_offset() {
+        for (text, level) in [
+            ("debug", LogLevel::Debug),
+            ("DEBUG-1", LogLevel::Debug),
+            ("Info", LogLevel::Info),
+            ("info+2", LogLevel::Warn),
+            ("warn+2", LogLevel::Error),
+            ("error", LogLevel::Error),
+        ] {
+            assert_eq!(log_level(text), Some(level), "{text}");
+        }
+        for bad in ["", "loud", "info+", "info+x", "+1"] {
+            assert_eq!(log_level(bad), None, "{bad}");
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod settings;
 mod tests;
 mod types;
 mod urls;
+mod validate;
 mod yaml;
 
 pub use certificate::{INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE};
@@ -38,3 +39,4 @@ pub use types::{
     AdminUi, CertificatePair, Cloudflared, Config, ControlPlane, Document, Harpoon, HarpoonTarget, Health,
     Log, LogFormat, LogLevel, Mcp, McpBinding, McpTarget, ProxySetting, Switch,
 };
+pub use validate::validate_document;

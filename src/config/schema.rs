@@ -41,15 +41,6 @@ pub(crate) struct Entry {
     pub(crate) fields: BTreeMap<&'static str, Text>,
 }
 
-impl Value {
-    pub(crate) fn line(&self) -> usize {
-        match self {
-            Value::Text(text) => text.line,
-            Value::List(line, _) | Value::Headers(line, _) | Value::Entries(line, _) => *line,
-        }
-    }
-}
-
 /// What the document says, by the settings' `yaml` paths. Absent and null keys are not in it.
 pub(crate) type Values = BTreeMap<&'static str, Value>;
 

@@ -828,7 +828,7 @@ fn secrets_in_readable_files_are_worth_a_warning() {
 fn levels_other_than_info_need_a_format() {
     Given::minimal().variable("LOG_LEVEL", "debug").refused("log level requires");
     Given::minimal().variable("LOG_FORMAT", "yaml").refused("unsupported log format");
-    Given::minimal().variable("LOG_LEVEL", "loud").refused("unsupported log level");
+    Given::minimal().variable("LOG_LEVEL", "loud").refused("parse log level \"loud\"");
     let log = Given::minimal().variable("LOG_LEVEL", "Debug").variable("LOG_FILE", "/tmp/x").config().log;
     assert_eq!((log.level, log.format), (LogLevel::Debug, Some(LogFormat::StructText)));
     let log = Given::minimal().variable("LOG_LEVEL", "error").variable("LOG_FORMAT", "JSON").config().log;
