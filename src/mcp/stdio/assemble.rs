@@ -31,6 +31,11 @@ impl Assembler {
         !self.text.is_empty()
     }
 
+    /// Whether they are the beginning of an array: a batch, whose messages may come one a line.
+    pub(super) fn is_array(&self) -> bool {
+        self.text.trim_ascii_start().first() == Some(&b'[')
+    }
+
     /// Takes the first line of a value; `false` if it is no beginning of an object or array.
     pub(super) fn begin(&mut self, line: &[u8]) -> bool {
         self.clear();
@@ -82,7 +87,8 @@ impl Assembler {
 
 /// Whether `text` is JSON that merely ends too early.
 fn is_beginning(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok() && serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
+    std::str::from_utf8(text).is_ok()
+        && serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
 }
 
 /// The nesting after `line`; `None` when a string is left open, which no line break may do, or more is

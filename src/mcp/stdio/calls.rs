@@ -171,7 +171,9 @@ impl Calls {
             },
             Some(Holder::Abandoned) => {
                 let known = self.abandoned.iter().position(|abandoned| abandoned.id == key(id));
-                if let Some(token) = known.and_then(|index| self.abandoned.remove(index)).and_then(|one| one.token) {
+                if let Some(token) =
+                    known.and_then(|index| self.abandoned.remove(index)).and_then(|one| one.token)
+                {
                     self.tokens.remove(&token);
                 }
                 Match::Late

@@ -53,7 +53,8 @@ impl<'a> Draft<'a> {
         let looked_at = matches!(method, "initialize" | "notifications/cancelled")
             || json.contains("progressToken")
             || json.contains("io.modelcontextprotocol/");
-        let params = if looked_at { Envelope::parse(json.as_bytes()).ok().and_then(|view| view.params) } else { None };
+        let params =
+            if looked_at { Envelope::parse(json.as_bytes()).ok().and_then(|view| view.params) } else { None };
         let era = era::of(method, is_notification, json, params, headers);
         let class = match (method, is_notification) {
             ("initialize", false) if era == Era::Legacy => Class::Initialize,
@@ -129,7 +130,9 @@ mod tests {
 
     #[test]
     fn a_message_leaves_as_it_came_on_one_line() {
-        let message = message("{\"jsonrpc\":\"2.0\",\r\n \"id\" : 1.0, \"method\":\"tools/call\",\"params\":{\"n\":1.10}}\n");
+        let message = message(
+            "{\"jsonrpc\":\"2.0\",\r\n \"id\" : 1.0, \"method\":\"tools/call\",\"params\":{\"n\":1.10}}\n",
+        );
         let mut draft = Draft::new(&message, &HeaderList::new());
         assert_eq!(
             draft.take_line(&Wire::default()),
@@ -153,8 +156,9 @@ mod tests {
 
     #[test]
     fn a_cancellation_names_what_the_child_knows() {
-        let message =
-            message(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"reason":"x","requestId":7}}"#);
+        let message = message(
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"reason":"x","requestId":7}}"#,
+        );
         let mut draft = Draft::new(&message, &HeaderList::new());
         assert!(matches!(&draft.class, Class::Cancelled(Some(id)) if id.as_json() == "7"));
         let line = String::from_utf8(draft.take_cancellation("\"tc-x-1\"")).unwrap();

@@ -60,7 +60,8 @@ pub(super) fn of(
     if capabilities.is_some() {
         return Era::Modern;
     }
-    if let Some(version) = headers.get("Mcp-Protocol-Version").map(str::trim).filter(|text| !text.is_empty()) {
+    if let Some(version) = headers.get("Mcp-Protocol-Version").map(str::trim).filter(|text| !text.is_empty())
+    {
         return of_version(version);
     }
     if is_notification { Era::Neutral } else { Era::Legacy }
@@ -133,9 +134,13 @@ mod tests {
 
     #[test]
     fn unknown_versions_are_judged_by_their_date() {
-        for (version, modern) in
-            [("2025-11-25", false), ("2026-07-27", false), ("2026-07-28", true), ("2027-01-15", true), ("draft", true)]
-        {
+        for (version, modern) in [
+            ("2025-11-25", false),
+            ("2026-07-27", false),
+            ("2026-07-28", true),
+            ("2027-01-15", true),
+            ("draft", true),
+        ] {
             assert_eq!(is_modern_version(version), modern, "{version}");
         }
     }

@@ -69,7 +69,10 @@ pub(super) fn protocol_version(result: &RawValue) -> Option<String> {
 
 /// A member of `serverInfo` of an `initialize` result, for logs and status.
 pub(super) fn server_info(result: &RawValue, member: &str) -> Option<String> {
-    peek::member(result, "serverInfo").and_then(|info| peek::member(info, member)).and_then(peek::string).map(clipped)
+    peek::member(result, "serverInfo")
+        .and_then(|info| peek::member(info, member))
+        .and_then(peek::string)
+        .map(clipped)
 }
 
 /// A text from outside, short enough for a log.
@@ -91,7 +94,9 @@ fn offered_version(error: &RawValue) -> Option<&'static str> {
         .and_then(|data| peek::member(data, "supported"))
         .and_then(|list| serde_json::from_str::<Vec<String>>(list.get()).ok());
     match supported {
-        Some(list) => LEGACY_VERSIONS.into_iter().find(|version| list.iter().any(|offered| offered == version)),
+        Some(list) => {
+            LEGACY_VERSIONS.into_iter().find(|version| list.iter().any(|offered| offered == version))
+        }
         None if error_code(error) == Some(INVALID_PARAMS) => LEGACY_VERSIONS.last().copied(),
         None => None,
     }
@@ -110,10 +115,13 @@ mod tests {
         let refused = error(r#"{"code":-32000,"message":"no"}"#);
         assert!(matches!(next_attempt(Stage::Replay, &refused), Some((Stage::Synthetic, _))));
         assert_eq!(next_attempt(Stage::Synthetic, &refused), None);
-        let (stage, params) = next_attempt(Stage::Synthetic, &error(r#"{"code":-32602,"message":""}"#)).unwrap();
+        let (stage, params) =
+            next_attempt(Stage::Synthetic, &error(r#"{"code":-32602,"message":""}"#)).unwrap();
         assert_eq!(stage, Stage::OtherVersion);
         assert!(params.contains("2024-11-05"));
-        let listed = error(r#"{"code":-32022,"message":"","data":{"supported":["2024-11-05","2025-03-26","2099-01-01"]}}"#);
+        let listed = error(
+            r#"{"code":-32022,"message":"","data":{"supported":["2024-11-05","2025-03-26","2099-01-01"]}}"#,
+        );
         assert!(next_attempt(Stage::Synthetic, &listed).unwrap().1.contains("2025-03-26"));
         let modern = error(r#"{"code":-32602,"message":"","data":{"supported":["2026-07-28"]}}"#);
         assert_eq!(next_attempt(Stage::Synthetic, &modern), None);

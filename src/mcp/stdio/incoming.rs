@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use crate::jsonrpc::{
-    Envelope, Id, METHOD_NOT_FOUND, Splice, error_response, result_response, splice,
-};
+use crate::jsonrpc::{Envelope, Id, METHOD_NOT_FOUND, Splice, error_response, result_response, splice};
 
 use super::calls::{Call, Match, Progress, Role};
 use super::era::is_modern_version;
@@ -130,8 +128,9 @@ impl Session {
         let oldest = running.next();
         let alone = running.next().is_none();
         let owner = oldest.filter(|_| (alone || !changes) && !self.calls.echoes(now));
-        let delivery =
-            owner.and_then(|call| call.mailbox.clone()).map(|mailbox| Delivery { mailbox, json: json.to_owned() });
+        let delivery = owner
+            .and_then(|call| call.mailbox.clone())
+            .map(|mailbox| Delivery { mailbox, json: json.to_owned() });
         if delivery.is_none() {
             self.notices.push(Notice::Dropped("notification that belongs to no call"));
         }
@@ -147,8 +146,9 @@ impl Session {
         let mut running = self.calls.running();
         let alone = running.next().filter(|_| running.next().is_none());
         let owner = alone.filter(|call| !call.has_token() && !self.calls.echoes(now));
-        let delivery =
-            owner.and_then(|call| call.mailbox.clone()).map(|mailbox| Delivery { mailbox, json: json.to_owned() });
+        let delivery = owner
+            .and_then(|call| call.mailbox.clone())
+            .map(|mailbox| Delivery { mailbox, json: json.to_owned() });
         if delivery.is_none() {
             self.notices.push(Notice::Dropped("progress of no call"));
         }
@@ -176,7 +176,8 @@ impl Session {
         let method = handshake::clipped(method.into());
         let text = format!("Method not found: {method} is not available through this tunnel");
         self.push_own(&error_response(Some(id), METHOD_NOT_FOUND, &text, None));
-        let first = self.refused_methods.len() < MAX_REFUSED_METHODS && self.refused_methods.insert(method.clone());
+        let first =
+            self.refused_methods.len() < MAX_REFUSED_METHODS && self.refused_methods.insert(method.clone());
         self.notices.push(Notice::RefusedRequest { method, first });
     }
 }
@@ -200,13 +201,11 @@ pub(super) fn for_caller(call: &Call, envelope: &Envelope<'_>, json: &str) -> St
 }
 
 /// The progress token and the subscription that a notification names.
-fn attribution<'a>(
-    envelope: &Envelope<'a>,
-    json: &str,
-) -> (Option<&'a RawValue>, Option<&'a RawValue>) {
+fn attribution<'a>(envelope: &Envelope<'a>, json: &str) -> (Option<&'a RawValue>, Option<&'a RawValue>) {
     let Some(params) = envelope.params else { return (None, None) };
     let [token, meta] = peek::members(params.get(), ["progressToken", "_meta"]);
-    let subscription = meta.filter(|_| json.contains(SUBSCRIPTION_ID)).and_then(|meta| peek::member(meta, SUBSCRIPTION_ID));
+    let subscription =
+        meta.filter(|_| json.contains(SUBSCRIPTION_ID)).and_then(|meta| peek::member(meta, SUBSCRIPTION_ID));
     (token.filter(|token| Id::from_raw(token).is_some()), subscription)
 }
 

@@ -139,7 +139,8 @@ impl LineReader {
                 (self.start, self.scanned) = (0, self.filled);
             } else {
                 // One byte above the limit is enough to know that a line is too long.
-                let size = (self.buffer.len() * 2).min(self.max_line_bytes.saturating_add(1)).max(self.filled + 1);
+                let size =
+                    (self.buffer.len() * 2).min(self.max_line_bytes.saturating_add(1)).max(self.filled + 1);
                 self.buffer.resize(size, 0);
             }
         }

@@ -124,7 +124,11 @@ impl Mailbox {
     }
 
     /// Waits for a change; `None` when the time is up.
-    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, until: Option<Instant>) -> Option<MutexGuard<'a, State>> {
+    fn wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> Option<MutexGuard<'a, State>> {
         state.waiting += 1;
         let (mut state, timed_out) = match until {
             None => (self.changed.wait(state).unwrap_or_else(PoisonError::into_inner), false),

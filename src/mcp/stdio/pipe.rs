@@ -52,8 +52,10 @@ impl StopSignal {
 
     fn wait(&self, pipe: BorrowedFd<'_>, flags: PollFlags, limit: Option<Duration>) -> io::Result<Ready> {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        let mut fds =
-            [PollFd::from_borrowed_fd(pipe, flags), PollFd::from_borrowed_fd(self.watched.as_fd(), PollFlags::IN)];
+        let mut fds = [
+            PollFd::from_borrowed_fd(pipe, flags),
+            PollFd::from_borrowed_fd(self.watched.as_fd(), PollFlags::IN),
+        ];
         loop {
             match poll(&mut fds, limit.as_ref()) {
                 Ok(0) => return Ok(Ready::TimedOut),

@@ -231,7 +231,8 @@ impl Session {
             return Step::Done(Outcome::Expired);
         }
         if let Some((generation, _)) = visitor.handshake {
-            if self.phase != Phase::Stopped && (generation != self.generation || self.phase != Phase::Running) {
+            if self.phase != Phase::Stopped && (generation != self.generation || self.phase != Phase::Running)
+            {
                 return Step::Done(broken(FailureKind::Eof));
             }
         }
@@ -285,7 +286,9 @@ impl Session {
         if let Class::Cancelled(named) = &draft.class {
             let known = named.as_ref().and_then(|id| self.calls.wire_id_of(id));
             // An `initialize` must not be cancelled (MCP, "Cancellation").
-            return if known.is_some_and(|(call, _)| !matches!(call.role, Role::Initialize | Role::Handshake { .. })) {
+            return if known
+                .is_some_and(|(call, _)| !matches!(call.role, Role::Initialize | Role::Handshake { .. }))
+            {
                 None
             } else {
                 accepted()
@@ -338,7 +341,9 @@ impl Session {
             Hold::Room => visitor.deadline.instant(),
             Hold::Handshake => {
                 let needs_handshake = draft.era != Era::Modern && draft.class != Class::Initialize;
-                if let (Some((_, waited)), Some((number, failure))) = (visitor.handshake, self.failed_handshake) {
+                if let (Some((_, waited)), Some((number, failure))) =
+                    (visitor.handshake, self.failed_handshake)
+                {
                     if needs_handshake && number >= waited {
                         return Step::Done(handshake_failed(failure));
                     }
@@ -350,7 +355,8 @@ impl Session {
                     self.start_handshake(now);
                 }
                 let running = self.handshake.as_ref();
-                visitor.handshake = running.map(|handshake| (self.generation, handshake.number)).or(visitor.handshake);
+                visitor.handshake =
+                    running.map(|handshake| (self.generation, handshake.number)).or(visitor.handshake);
                 let until = running.map_or(visitor.lifecycle_until, |handshake| handshake.until);
                 Some(until.min(visitor.lifecycle_until))
             }
@@ -402,7 +408,8 @@ impl Session {
             self.push(bytes, Purpose::Notification(Arc::clone(mailbox)));
             return None;
         }
-        let starts = self.settings.lifecycle_care && draft.class == Class::Initialize && self.mode == Mode::Unknown;
+        let starts =
+            self.settings.lifecycle_care && draft.class == Class::Initialize && self.mode == Mode::Unknown;
         let role = match &draft.class {
             _ if starts => {
                 let params = draft.params.map(|params| Box::from(params.get())).unwrap_or_default();

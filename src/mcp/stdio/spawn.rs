@@ -44,7 +44,8 @@ fn find_executable(name: &str, search_path: Option<&OsStr>) -> Result<PathBuf, &
     }
     let mut relative = false;
     for directory in search_path.map(std::env::split_paths).into_iter().flatten() {
-        let candidate = if directory.as_os_str().is_empty() { Path::new(".").join(name) } else { directory.join(name) };
+        let candidate =
+            if directory.as_os_str().is_empty() { Path::new(".").join(name) } else { directory.join(name) };
         if is_executable(&candidate) {
             if candidate.is_absolute() {
                 return Ok(candidate);

@@ -50,7 +50,14 @@ pub(super) struct Stdout<'a> {
 impl<'a> Stdout<'a> {
     /// A reader for the child with this number.
     pub(super) fn new(shared: &'a Shared, generation: u64, max_bytes: usize) -> Stdout<'a> {
-        Stdout { shared, generation, assembler: Assembler::default(), max_bytes, last_warning: None, skipped: 0 }
+        Stdout {
+            shared,
+            generation,
+            assembler: Assembler::default(),
+            max_bytes,
+            last_warning: None,
+            skipped: 0,
+        }
     }
 
     /// Reads `pipe`, which must be non-blocking, to its end.
@@ -81,14 +88,18 @@ impl<'a> Stdout<'a> {
         if line.is_empty() {
             return;
         }
-        match Envelope::parse(line) {
-            // A message by itself is never part of what came before.
+        let whole = match line.strip_suffix(b",") {
+            Some(element) if self.assembler.is_array() => element,
+            _ => line,
+        };
+        match Envelope::parse(whole) {
+            // A message by itself is delivered, whatever came before.
             Ok(envelope) => {
-                if self.assembler.is_collecting() {
+                if self.assembler.is_collecting() && !self.assembler.is_array() {
                     self.assembler.clear();
                     self.skip("incomplete JSON");
                 }
-                self.on_message(&envelope, line);
+                self.on_message(&envelope, whole);
             }
             Err(_) if self.assembler.is_collecting() => match self.assembler.push(line, self.max_bytes) {
                 Progress::More => {}
@@ -96,6 +107,8 @@ impl<'a> Stdout<'a> {
                     let text = self.assembler.take();
                     match Envelope::parse(&text) {
                         Ok(envelope) => self.on_message(&envelope, &text),
+                        // What is left of a batch whose messages came one a line.
+                        Err(_) if text.iter().all(|byte| b"[,] \n".contains(byte)) => {}
                         Err(invalid) => self.on_other(&text, &invalid),
                     }
                 }
@@ -175,14 +188,17 @@ impl<'a> Stdout<'a> {
         match (envelope.kind, &envelope.id) {
             (Kind::Response, _) => {
                 let call = self.shared.with(|session| session.on_response(envelope, Instant::now()));
-                if let Some((call, mailbox)) = call.and_then(|mut call| call.mailbox.take().map(|to| (call, to))) {
+                if let Some((call, mailbox)) =
+                    call.and_then(|mut call| call.mailbox.take().map(|to| (call, to)))
+                {
                     let json = for_caller(&call, envelope, json);
                     mailbox.finish(Outcome::Answered(Answer { head: Head::bare(200), json }));
                 }
             }
             (Kind::Call, Some(id)) => self.shared.with(|session| session.on_request(id, &envelope.method)),
             (Kind::Notification | Kind::Call, _) => {
-                let delivery = self.shared.with(|session| session.on_notification(envelope, json, Instant::now()));
+                let delivery =
+                    self.shared.with(|session| session.on_notification(envelope, json, Instant::now()));
                 if let Some(delivery) = delivery {
                     if !delivery.mailbox.put_event(delivery.json, EVENT_PATIENCE) {
                         debug!(
@@ -259,7 +275,9 @@ fn scalar_end(text: &str) -> Option<usize> {
         values.next()?.ok()?;
         return Some(values.byte_offset());
     }
-    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.'))).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.')))
+        .unwrap_or(text.len());
     (end > 0).then_some(end)
 }
 

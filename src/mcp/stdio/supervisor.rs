@@ -87,7 +87,7 @@ impl Supervisor {
             self.generation += 1;
             match Child::start(&self.target, self.redactor.clone(), &self.shared, self.generation) {
                 Ok(child) => {
-                    opened(&self.shared, &self.health, &child);
+                    announce(&self.shared, &self.health, &child);
                     current = Some(child);
                 }
                 Err(error) => {
@@ -115,11 +115,15 @@ impl Supervisor {
                 }
                 _ if !self.note(child, &event) => {}
                 Event::Exited(_) => return Some(Ending { reason: EndReason::Exit, error: None }),
-                Event::StdoutEnded(..) => return Some(Ending { reason: EndReason::StdoutClosed, error: None }),
+                Event::StdoutEnded(..) => {
+                    return Some(Ending { reason: EndReason::StdoutClosed, error: None });
+                }
                 Event::StdinFailed(_, error) => {
                     return Some(Ending { reason: EndReason::StdinFailed, error: Some(error) });
                 }
-                Event::GivenUp(_) => return Some(Ending { reason: EndReason::HandshakeTimeout, error: None }),
+                Event::GivenUp(_) => {
+                    return Some(Ending { reason: EndReason::HandshakeTimeout, error: None });
+                }
             }
         }
     }
@@ -332,16 +336,17 @@ impl Supervisor {
         self.wait_for(&mut child, started + patience, |child| child.exited);
         let term = left.saturating_sub(kill_reserve).saturating_sub(started.elapsed());
         self.end_process(&mut child, term, kill_reserve);
-        self.wait_for(&mut child, Instant::now() + LAST_OUTPUT.min(kill_reserve), |child| child.stdout_ended.is_some());
+        self.wait_for(&mut child, Instant::now() + LAST_OUTPUT.min(kill_reserve), |child| {
+            child.stdout_ended.is_some()
+        });
         child.finish();
         self.health.stopped();
     }
 }
 
-/// Lets everybody in to a child that was just started.
-pub(super) fn opened(shared: &Shared, health: &Health, child: &Child) {
+/// Announces a child that was just started.
+pub(super) fn announce(shared: &Shared, health: &Health, child: &Child) {
     health.started(child.pid(), child.generation);
-    shared.with(|session| session.open(child.generation));
     info!(
         target: "mcpclient", transport = "stdio", channel = shared.tag.channel.as_str(),
         child_generation = child.generation, command = shared.tag.command.as_str(), pid = child.pid();

@@ -75,7 +75,10 @@ impl Server {
                 if self.held.len() == params["of"].as_u64().unwrap() as usize {
                     for held in &self.held {
                         let token = &held["params"]["_meta"]["progressToken"];
-                        notify("notifications/progress", json!({"progressToken": token, "progress": held["params"]["n"]}));
+                        notify(
+                            "notifications/progress",
+                            json!({"progressToken": token, "progress": held["params"]["n"]}),
+                        );
                     }
                     notify("notifications/progress", json!({"progressToken": "nobody's", "progress": 0}));
                     for held in self.held.drain(..) {
@@ -112,7 +115,9 @@ impl Server {
                 std::process::exit(0);
             }
             _ if id.is_null() => {}
-            _ => send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})),
+            _ => send(
+                &json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}}),
+            ),
         }
     }
 
@@ -120,9 +125,13 @@ impl Server {
         self.initialized += 1;
         match self.manners.as_str() {
             "ignore" => {}
-            "refuse" => send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32001, "message": "secret"}})),
+            "refuse" => {
+                send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32001, "message": "secret"}}))
+            }
             "once" if self.initialized > 1 => {
-                send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32600, "message": "already initialized"}}));
+                send(
+                    &json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32600, "message": "already initialized"}}),
+                );
             }
             _ => result(
                 id,

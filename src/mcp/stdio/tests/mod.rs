@@ -128,7 +128,9 @@ impl Report {
     fn failure(&self) -> (u16, &'static str, &'static str) {
         match &self.outcome {
             Outcome::Failed(Failure::Broken { source, kind, .. }) => (502, source.label(), kind.label()),
-            Outcome::Failed(Failure::Lifecycle { status, source, kind, .. }) => (*status, source.label(), kind.label()),
+            Outcome::Failed(Failure::Lifecycle { status, source, kind, .. }) => {
+                (*status, source.label(), kind.label())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -149,7 +151,8 @@ fn wait_until(condition: impl Fn() -> bool) {
 
 /// A binding for a shell script.
 fn shell(script: &str) -> StdioTarget {
-    let mut target = StdioTarget::new("main", "sh", vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]);
+    let mut target =
+        StdioTarget::new("main", "sh", vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]);
     target.restart_min = Duration::from_millis(20);
     target.lifecycle_care = false;
     target
