@@ -31,6 +31,11 @@ impl Assembler {
         !self.text.is_empty()
     }
 
+    /// Whether they are the beginning of an array: a batch, whose messages may come one a line.
+    pub(super) fn is_array(&self) -> bool {
+        self.text.trim_ascii_start().first() == Some(&b'[')
+    }
+
     /// Takes the first line of a value; `false` if it is no beginning of an object or array.
     pub(super) fn begin(&mut self, line: &[u8]) -> bool {
         self.clear();

@@ -16,7 +16,7 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use crate::mcp::{FailureKind, Head, Outcome};
 
 use super::pipe::{self, StopSignal};
-use super::session::{Purpose, broken};
+use super::session::{Phase, Purpose, broken};
 use super::shared::{Event, Shared};
 use super::spawn::{self, Group};
 use super::stderr::{self, Redactor, Sink};
@@ -73,9 +73,12 @@ impl Child {
             stop_readers,
             threads: Vec::with_capacity(4),
         };
+        // Before the threads: the writer goes when it finds that the session is about another child.
+        shared.with(|session| session.open(generation));
         match child.start_threads(shared, sink) {
             Ok(()) => Ok(child),
             Err(error) => {
+                shared.end(Phase::Idle, FailureKind::Eof);
                 group.signal(Signal::KILL);
                 child.exited = true;
                 child.finish();

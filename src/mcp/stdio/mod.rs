@@ -184,7 +184,7 @@ impl StdioBinding {
             .map_err(|error| StartError::new(name, error))?;
         match Child::start(&self.target, self.target.redactor.clone(), &self.shared, 1) {
             Ok(child) => {
-                supervisor::opened(&self.shared, &self.health, &child);
+                supervisor::announce(&self.shared, &self.health, &child);
                 let _ = first.send(child);
                 *supervisor = Some(thread);
                 Ok(())

@@ -13,7 +13,7 @@ use crate::net::Deadline;
 use super::draft::Draft;
 use super::mailbox::Mailbox;
 use super::notice::{Notice, Tag};
-use super::session::{Line, Phase, Session, Settings, Step, failed};
+use super::session::{Line, Phase, Session, Settings, Step, broken, failed};
 use super::stdout;
 
 /// Events that may wait for the supervisor; each thread of a child sends at most one of a kind.
@@ -141,6 +141,17 @@ impl Shared {
         });
         for (mailbox, outcome) in ended {
             mailbox.cut(outcome);
+        }
+    }
+
+    /// Lets nobody in any more and ends everything that is under way.
+    pub(super) fn end(&self, phase: Phase, kind: FailureKind) {
+        let ended = self.with(|session| {
+            session.close(phase);
+            session.end_all(&broken(kind), &broken(kind))
+        });
+        for (mailbox, outcome) in ended {
+            mailbox.finish(outcome);
         }
     }
 

@@ -20,7 +20,7 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Text without a line feed is handed on when nothing follows for so long.
 const QUIET: Duration = Duration::from_millis(500);
 /// A sink that takes nothing for so long loses the text: the child must not wait for it.
-const SINK_PATIENCE: Duration = Duration::from_secs(1);
+const SINK_PATIENCE: Duration = Duration::from_secs(5);
 /// A pipe that is ready takes so much without blocking (`PIPE_BUF` on Linux).
 const CHUNK_BYTES: usize = 4096;
 /// What is still read once we have been told to stop.
@@ -129,11 +129,11 @@ mod tests {
         let mut seen = [0; 10];
         ours.read_exact(&mut seen).unwrap();
         assert_eq!(&seen, b"password: ");
-        child.write_all(&[b'x'; 200_000]).unwrap();
-        drop(child);
+        let writer = std::thread::spawn(move || child.write_all(&[b'x'; 200_000]).unwrap());
         let mut rest = Vec::new();
         ours.read_to_end(&mut rest).unwrap();
         assert_eq!(rest.len(), 200_000);
+        writer.join().unwrap();
         thread.join().unwrap();
     }
 

@@ -88,14 +88,18 @@ impl<'a> Stdout<'a> {
         if line.is_empty() {
             return;
         }
-        match Envelope::parse(line) {
-            // A message by itself is never part of what came before.
+        let whole = match line.strip_suffix(b",") {
+            Some(element) if self.assembler.is_array() => element,
+            _ => line,
+        };
+        match Envelope::parse(whole) {
+            // A message by itself is delivered, whatever came before.
             Ok(envelope) => {
-                if self.assembler.is_collecting() {
+                if self.assembler.is_collecting() && !self.assembler.is_array() {
                     self.assembler.clear();
                     self.skip("incomplete JSON");
                 }
-                self.on_message(&envelope, line);
+                self.on_message(&envelope, whole);
             }
             Err(_) if self.assembler.is_collecting() => match self.assembler.push(line, self.max_bytes) {
                 Progress::More => {}
@@ -103,6 +107,8 @@ impl<'a> Stdout<'a> {
                     let text = self.assembler.take();
                     match Envelope::parse(&text) {
                         Ok(envelope) => self.on_message(&envelope, &text),
+                        // What is left of a batch whose messages came one a line.
+                        Err(_) if text.iter().all(|byte| b"[,] \n".contains(byte)) => {}
                         Err(invalid) => self.on_other(&text, &invalid),
                     }
                 }

@@ -87,7 +87,7 @@ impl Supervisor {
             self.generation += 1;
             match Child::start(&self.target, self.redactor.clone(), &self.shared, self.generation) {
                 Ok(child) => {
-                    opened(&self.shared, &self.health, &child);
+                    announce(&self.shared, &self.health, &child);
                     current = Some(child);
                 }
                 Err(error) => {
@@ -344,10 +344,9 @@ impl Supervisor {
     }
 }
 
-/// Lets everybody in to a child that was just started.
-pub(super) fn opened(shared: &Shared, health: &Health, child: &Child) {
+/// Announces a child that was just started.
+pub(super) fn announce(shared: &Shared, health: &Health, child: &Child) {
     health.started(child.pid(), child.generation);
-    shared.with(|session| session.open(child.generation));
     info!(
         target: "mcpclient", transport = "stdio", channel = shared.tag.channel.as_str(),
         child_generation = child.generation, command = shared.tag.command.as_str(), pid = child.pid();

@@ -227,9 +227,8 @@ fn batches_pretty_printed_values_and_two_values_on_a_line_are_understood() {
     let reply = answer("1", "{}");
     for text in [
         format!("[{event},{reply}]\n"),
-        format!("[\n  {event},\n  {{\n\"id\":1,\"jsonrpc\":\"2.0\",\"result\":{{}}\n}}\n]\n")
-            .replace("{\n\"id\"", "{\"id\"")
-            .replace("{}\n}", "{}}"),
+        format!("[\n  {event},\n  {reply}\n]\n"),
+        format!("[{event},\n{reply}]\n"),
         format!("{event} {reply}\n"),
     ] {
         let rig = Rig::plain();
