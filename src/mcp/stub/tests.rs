@@ -10,7 +10,7 @@ use crate::mcp::http::{HttpBinding, HttpTarget};
 use crate::mcp::probe;
 use crate::mcp::scripted::PATIENCE;
 use crate::mcp::{Answer, Exchange, Failure, Outcome};
-use crate::net::{Deadline, HeaderList, HttpClient, Limits, Route, Via};
+use crate::net::{Deadline, HeaderList, HttpClient, Route, Trust, Via};
 
 fn stub() -> Stub {
     Stub::start("", " ", "").unwrap()
@@ -23,7 +23,7 @@ fn binding(stub: &Stub) -> HttpBinding {
         discovery_headers: HeaderList::new(),
         max_message_bytes: 1 << 20,
     };
-    let route = Route { via: Via::Direct, limits: Limits::default() };
+    let route = Route::new(Via::Direct, Trust::system());
     HttpBinding::new(target, HttpClient::new(&route, &Cancel::new()))
 }
 
