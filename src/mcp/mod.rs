@@ -19,6 +19,7 @@ pub use failure::{Failure, FailureKind, LifecycleNote, Source};
 use crate::net::{Deadline, HeaderList};
 
 /// One channel's MCP server.
+#[allow(clippy::large_enum_variant, reason = "one value a channel, made once")]
 pub enum Binding {
     /// Streamable HTTP.
     Http(http::HttpBinding),

@@ -45,7 +45,13 @@ pub(super) enum Then {
 }
 
 pub(super) fn serve(script: impl Fn(&Seen, &mut TcpStream) -> Then + Send + Sync + 'static) -> Scripted {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    serve_on(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+}
+
+pub(super) fn serve_on(
+    listener: TcpListener,
+    script: impl Fn(&Seen, &mut TcpStream) -> Then + Send + Sync + 'static,
+) -> Scripted {
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let (sender, seen) = unbounded();
     let script = Arc::new(script);
@@ -59,6 +65,7 @@ pub(super) fn serve(script: impl Fn(&Seen, &mut TcpStream) -> Then + Send + Sync
 }
 
 fn converse(mut stream: TcpStream, script: &dyn Fn(&Seen, &mut TcpStream) -> Then, sender: &Sender<Seen>) {
+    stream.set_nodelay(true).unwrap();
     while let Some(request) = read_request(&mut stream) {
         let _ = sender.send(request.clone());
         if script(&request, &mut stream) == Then::Close {

@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn streams_are_read_the_same_however_they_are_cut() {
         let millis = |n| Some(Duration::from_millis(n));
-        let table: &[(&str, &[&str], Option<&str>, Option<Duration>)] = &[
+        type Row = (&'static str, &'static [&'static str], Option<&'static str>, Option<Duration>);
+        let table: &[Row] = &[
             ("data: a\n\n", &["a"], None, None),
             ("data: a\r\n\r\ndata: b\r\n\r\n", &["a", "b"], None, None),
             ("data: a\r\rdata: b\r\r", &["a", "b"], None, None),

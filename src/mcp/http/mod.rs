@@ -1,31 +1,29 @@
 //! The Streamable HTTP binding.
 //!
 //! One exchange is one POST and its reply; sessions live in the headers that pass through. Invariant:
-//! nothing is remembered between exchanges, no message is sent twice, and the payload leaves and
-//! arrives byte for byte.
+//! nothing of a session is remembered between exchanges, no message is sent twice, and the payload
+//! leaves and arrives byte for byte.
 
 mod discovery;
 mod headers;
+mod raw_log;
 mod rejected;
 mod send;
 mod stream;
 
 pub use discovery::{DiscoveryReply, DiscoveryRequest, DiscoveryScope};
 
-use std::io;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::jsonrpc::{Envelope, Id, Kind};
 use crate::net::{Cancel, Cause, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Uri};
 
 use self::headers::{EVENT_STREAM, JSON, Layers, Purpose, media_type};
+use self::raw_log::RawLog;
 use self::send::{Call, Reply};
 use super::{Answer, Exchange, Failure, FailureKind, Head, OnEvent, Outcome, Source};
 
-/// How much of a body that nobody wants is read so that its connection can be used again …
-const SETTLE_BYTES: usize = 64 * 1024;
-/// … and for how long.
-const SETTLE_TIME: Duration = Duration::from_millis(20);
 /// Socket time-outs are coarser than deadlines: a time-out this close before one is its expiry.
 const CLOCK_SLACK: Duration = Duration::from_millis(10);
 
@@ -46,11 +44,13 @@ pub struct HttpBinding {
     target: HttpTarget,
     uri: Option<Uri>,
     client: HttpClient,
-    foreign_client: Option<HttpClient>,
     cancel: Cancel,
     layers: Layers,
     post_headers: HeaderMap,
     delete_headers: HeaderMap,
+    /// The last stream was not ended soon after its answer.
+    holds_streams: AtomicBool,
+    raw_log: RawLog,
 }
 
 /// Why an exchange got no answer, with the network's own word for it.
@@ -60,31 +60,32 @@ struct Ending {
 }
 
 impl HttpBinding {
-    /// A binding that reaches `target` through `client`.
+    /// A binding that reaches `target` through `client`, whose client certificate (if it has one) must
+    /// be for the target's origin.
     pub fn new(target: HttpTarget, client: HttpClient) -> HttpBinding {
         HttpBinding {
             uri: send::uri_of(&target.url),
             layers: Layers::new(&target),
             target,
             client,
-            foreign_client: None,
             cancel: Cancel::new(),
             post_headers: headers::built_in(Some(headers::ACCEPT_BOTH), Some(JSON)),
             delete_headers: headers::built_in(None, None),
+            holds_streams: AtomicBool::new(false),
+            raw_log: RawLog::default(),
         }
-    }
-
-    /// Sends requests to other origins (after a redirect) through `client`: one that presents no client
-    /// certificate.
-    pub fn with_foreign_client(mut self, client: HttpClient) -> HttpBinding {
-        self.foreign_client = Some(client);
-        self
     }
 
     /// Cuts waits between attempts to resume a stream when `cancel` fires; give the token that cuts
     /// the client.
     pub fn with_cancel(mut self, cancel: &Cancel) -> HttpBinding {
         self.cancel = cancel.clone();
+        self
+    }
+
+    /// Dumps requests, heads of replies and messages into the debug log, credentials included.
+    pub fn with_raw_log(mut self, enabled: bool) -> HttpBinding {
+        self.raw_log = RawLog { enabled };
         self
     }
 
@@ -136,7 +137,7 @@ impl HttpBinding {
                 })
                 .map_err(|error| Ending::from_net(&error, None))?;
             let head = reply.head();
-            reply.discard();
+            reply.discard(deadline);
             Ok(Outcome::Accepted(head))
         };
         delete().unwrap_or_else(|ending| ending.into_outcome(deadline))
@@ -180,7 +181,7 @@ impl HttpBinding {
         }
         let Some(id) = id else {
             let head = reply.head();
-            reply.discard();
+            reply.discard(exchange.deadline);
             return Ok(Outcome::Accepted(head));
         };
         let media_type = media_type(&reply.headers);
@@ -191,7 +192,7 @@ impl HttpBinding {
             stream.read(reply.body, on_event).map(Outcome::Answered)
         } else {
             let head = reply.head();
-            reply.discard();
+            reply.discard(exchange.deadline);
             Err(Failure::protocol(Some(head)).into())
         }
     }
@@ -207,6 +208,7 @@ impl HttpBinding {
             let envelope = Envelope::parse(text.as_bytes()).ok()?;
             (envelope.kind == Kind::Response && envelope.id.as_ref() == Some(id)).then_some(())
         };
+        self.raw_log.read(&body);
         match String::from_utf8(body) {
             Ok(text) if answers(&text).is_some() => Ok(Answer { head, json: trimmed(text) }),
             _ => Err(Failure::protocol(Some(head)).into()),
@@ -218,14 +220,14 @@ impl HttpBinding {
 fn reject(id: Option<&Id>, mut reply: Reply, deadline: Deadline) -> Result<Outcome, Ending> {
     let head = reply.head();
     let Some(id) = id else {
-        reply.discard();
+        reply.discard(deadline);
         return Ok(Outcome::Failed(Failure::Rejected { head, kind: FailureKind::InvalidMcpError }));
     };
     let body = reply.body.read_to_limit(rejected::MAX_ERROR_BYTES);
-    if let Err(error) = &body {
-        if matches!(error.cause, Cause::Cancelled | Cause::Timeout) || deadline.is_past() {
-            return Err(Ending::from_net(error, Some(head)));
-        }
+    if let Err(error) = &body
+        && (matches!(error.cause, Cause::Cancelled | Cause::Timeout) || deadline.is_past())
+    {
+        return Err(Ending::from_net(error, Some(head)));
     }
     Ok(match rejected::mcp_error(id, body) {
         Ok(json) => Outcome::Answered(Answer { head, json }),
@@ -239,23 +241,6 @@ fn trimmed(mut json: String) -> String {
     let start = json.len() - json.trim_ascii_start().len();
     json.drain(..start);
     json
-}
-
-/// The network error behind a failed read of a body.
-fn body_error(error: io::Error) -> Error {
-    if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        return known.clone();
-    }
-    let cause = match error.kind() {
-        io::ErrorKind::UnexpectedEof => Cause::UnexpectedEof,
-        io::ErrorKind::ConnectionReset => Cause::ConnectionReset,
-        io::ErrorKind::ConnectionAborted => Cause::ConnectionAborted,
-        io::ErrorKind::BrokenPipe => Cause::ClosedPipe,
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Cause::Timeout,
-        io::ErrorKind::InvalidData => Cause::Protocol,
-        _ => Cause::UnexpectedEof,
-    };
-    Error::after_writing(cause, "the reply broke off")
 }
 
 impl Ending {

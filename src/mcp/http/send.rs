@@ -4,6 +4,10 @@
 //! its method and body, never sent from TLS to plain text, and another origin sees neither the
 //! operator's nor the command's headers, nor where the request came from.
 
+use std::io::{self, Read};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use url::Url;
 
 use crate::mcp::Head;
@@ -11,8 +15,15 @@ use crate::net::{
     Body, Cause, Deadline, Error, HeaderMap, HeaderName, Method, Request, Response, Uri, header,
 };
 
+use super::HttpBinding;
 use super::headers::{Purpose, Reach, same_origin, title_case};
-use super::{HttpBinding, SETTLE_BYTES, SETTLE_TIME};
+
+/// How much of a body that nobody wants is read so that its connection can be used again …
+const SETTLE_BYTES: u64 = 64 * 1024;
+/// … and for how long.
+const SETTLE_TIME: Duration = Duration::from_millis(20);
+/// The same at a server that did not end its last stream in that time.
+const SETTLE_TIME_HELD: Duration = Duration::from_millis(1);
 
 /// Requests in one chain of redirects.
 const MAX_REQUESTS: usize = 10;
@@ -60,8 +71,8 @@ impl Reply {
     }
 
     /// Discards what is left of the body, if that takes next to no time: the connection is kept then.
-    pub(super) fn discard(self) {
-        self.body.drain_within(SETTLE_BYTES, SETTLE_TIME);
+    pub(super) fn discard(self, deadline: Deadline) {
+        settle(self.body, SETTLE_TIME, deadline);
     }
 }
 
@@ -78,6 +89,14 @@ impl HttpBinding {
         let uri = uri_of(url).ok_or_else(invalid_url)?;
         let response = self.send_once(call, self.layers.reach(url), &uri)?;
         self.follow(call, follow, url, response)
+    }
+
+    /// Discards what follows the answer in a stream. Servers that hold their streams open are not waited
+    /// for each time.
+    pub(super) fn discard_stream(&self, body: Body, deadline: Deadline) {
+        let held = self.holds_streams.load(Ordering::Relaxed);
+        let ended = settle(body, if held { SETTLE_TIME_HELD } else { SETTLE_TIME }, deadline);
+        self.holds_streams.store(!ended, Ordering::Relaxed);
     }
 
     fn follow(
@@ -98,7 +117,7 @@ impl HttpBinding {
                     "redirect blocked: it leads to another origin",
                 ));
             }
-            response.body.drain_within(SETTLE_BYTES, SETTLE_TIME);
+            settle(response.body, SETTLE_TIME, call.deadline);
             response = self.send_once(call, self.layers.reach(&to), &uri)?;
             moved = Some(to);
         }
@@ -106,18 +125,21 @@ impl HttpBinding {
     }
 
     fn send_once(&self, call: &Call<'_>, reach: Reach, uri: &Uri) -> Result<Response, Error> {
-        let client = match &self.foreign_client {
-            Some(foreign) if !reach.origin => foreign,
-            _ => &self.client,
-        };
-        client.send(Request {
-            method: call.method.clone(),
-            uri,
-            headers: self.layers.build(reach, call.purpose, call.built_in, call.forwarded),
-            body: call.body,
-            deadline: call.deadline,
-        })
+        let headers = self.layers.build(reach, call.purpose, call.built_in, call.forwarded);
+        self.raw_log.request(&call.method, uri, &headers, call.body);
+        let (method, body, deadline) = (call.method.clone(), call.body, call.deadline);
+        let response = self.client.send(Request { method, uri, headers, body, deadline })?;
+        self.raw_log.response(&response);
+        Ok(response)
     }
+}
+
+/// Reads the little that may be left of `body`, for at most `time`, so that its connection is kept; true
+/// if it came to its end.
+fn settle(mut body: Body, time: Duration, deadline: Deadline) -> bool {
+    body.set_deadline(Deadline::after(time).earliest(deadline));
+    let rest = io::copy(&mut body.take(SETTLE_BYTES + 1), &mut io::sink());
+    rest.is_ok_and(|length| length <= SETTLE_BYTES)
 }
 
 /// Where a reply redirects to, if it does and may be followed.

@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::jsonrpc::{Envelope, Id, Kind, METHOD_NOT_FOUND, error_response, result_response};
 use crate::mcp::sse::{EventReader, ReadError};
 use crate::mcp::{Answer, Event, Exchange, Failure, FailureKind, Head, OnEvent, Source};
-use crate::net::{Body, Cause, Deadline, HeaderMap, HeaderName, HeaderValue, Method};
+use crate::net::{Body, Cause, Deadline, Error, HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::headers::{EVENT_STREAM, SESSION_ID, built_in};
 use super::send::{Call, Reply};
-use super::{Ending, HttpBinding, SETTLE_BYTES, SETTLE_TIME, body_error};
+use super::{Ending, HttpBinding};
 
 /// Attempts to resume in one round.
 const RESUME_ATTEMPTS: u32 = 5;
@@ -74,7 +74,7 @@ impl<'a> Stream<'a> {
         loop {
             match self.read_on(&mut events, on_event)? {
                 Read::Answer(json) => {
-                    events.into_source().drain_within(SETTLE_BYTES, SETTLE_TIME);
+                    self.binding.discard_stream(events.into_source(), self.exchange.deadline);
                     return Ok(Answer { head: self.head, json });
                 }
                 Read::Request { id, method } => self.answer(&id, &method),
@@ -101,7 +101,7 @@ impl<'a> Stream<'a> {
                 Ok(None) => return Ok(Read::Ended(self.early_end())),
                 Err(ReadError::TooLarge) => return Err(violation()),
                 Err(ReadError::Io(error)) => {
-                    let error = body_error(error);
+                    let error = Error::from_io(error);
                     return match error.cause {
                         Cause::Timeout | Cause::Cancelled | Cause::Protocol => {
                             Err(Ending::from_net(&error, Some(self.head.clone())))
@@ -112,6 +112,7 @@ impl<'a> Stream<'a> {
                 }
             };
             let json = std::str::from_utf8(data).map_err(|_| violation())?.trim_ascii();
+            self.binding.raw_log.read(json.as_bytes());
             let envelope = Envelope::parse(json.as_bytes()).map_err(|_| violation())?;
             match (envelope.kind, envelope.id) {
                 (Kind::Notification, _) => {
@@ -162,7 +163,7 @@ impl<'a> Stream<'a> {
             deadline: self.call.deadline.earliest(Deadline::after(SERVER_REQUEST_TIME)),
         });
         match sent {
-            Ok(reply) => reply.discard(),
+            Ok(reply) => reply.discard(self.exchange.deadline),
             Err(error) => {
                 self.answers_left = 0;
                 log::debug!(target: "mcpclient", error:%; "a request of the MCP server could not be answered");

@@ -6,7 +6,7 @@ use crossbeam_channel::unbounded;
 
 use super::*;
 use crate::mcp::http::HttpTarget;
-use crate::mcp::scripted::{PATIENCE, Scripted, Then, reply, serve};
+use crate::mcp::scripted::{PATIENCE, Scripted, Then, reply, serve, serve_on};
 use crate::net::{HttpClient, Route, Trust, Via};
 
 fn binding(origin: &str, cancel: &Cancel) -> HttpBinding {
@@ -149,6 +149,76 @@ fn a_startup_wait_is_settled_by_any_reply_and_a_failed_probe_recovers() {
     let binding = binding(&server.origin, &cancel);
     run(&binding, Duration::from_secs(30), &cancel, &mut |result| sender.send(result.status()).unwrap());
     assert_eq!(results.try_iter().collect::<Vec<_>>(), ["failed", "ok"]);
+}
+
+#[test]
+fn a_startup_wait_goes_on_until_somebody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let cancel = Cancel::new();
+    let binding = binding(&format!("http://{address}"), &cancel);
+    let started = Instant::now();
+    let result = std::thread::scope(|scope| {
+        let wait = scope.spawn(|| wait_for_listener(&binding, PATIENCE, &cancel, &mut |_| {}));
+        // Nothing can be observed of a refused connection: the wait has to last through some of them.
+        assert!(!cancel.wait(Duration::from_millis(300)) && !wait.is_finished());
+        let _server = serve_on(TcpListener::bind(address).unwrap(), |_, stream| {
+            stream.write_all(&initialized("")).unwrap();
+            Then::Keep
+        });
+        wait.join().unwrap()
+    });
+    assert!(result.unwrap().is_ready());
+    assert!(started.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_startup_wait_that_runs_out_says_for_how_long_and_why() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let cancel = Cancel::new();
+    let binding = binding(&format!("http://{unused}"), &cancel);
+    let result = wait_for_listener(&binding, Duration::from_millis(400), &cancel, &mut |_| {}).unwrap();
+    let ProbeResult::WaitExhausted(text) = result else { panic!("{result:?}") };
+    let cause = format!("initialize got no usable answer from http://{unused}: connection_refused");
+    assert_eq!(text, format!("mcp startup wait timed out after 400ms: {cause}"));
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let silent = serve(move |_, _| {
+        let _ = held.recv();
+        Then::Close
+    });
+    let binding = super::tests::binding(&silent.origin, &cancel);
+    let result = wait_for_listener(&binding, Duration::from_millis(400), &cancel, &mut |_| {}).unwrap();
+    let expected = "mcp startup wait timed out after 400ms: deadline exceeded";
+    assert_eq!(result, ProbeResult::WaitExhausted(expected.to_owned()));
+    drop(release);
+}
+
+#[test]
+fn a_missing_socket_file_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hidden.sock");
+    let cancel = Cancel::new();
+    let target = HttpTarget {
+        url: url::Url::parse("http://localhost/mcp").unwrap(),
+        static_headers: HeaderList::new(),
+        discovery_headers: HeaderList::new(),
+        max_message_bytes: 1024,
+    };
+    let route = Route::new(Via::Unix(path), Trust::system());
+    let binding = HttpBinding::new(target, HttpClient::new(&route, &cancel));
+    let result = wait_for_listener(&binding, Duration::from_millis(300), &cancel, &mut |_| {}).unwrap();
+    let ProbeResult::WaitExhausted(text) = result else { panic!("{result:?}") };
+    assert!(text.contains("http://localhost: dial") && !text.contains("hidden"), "{text}");
+}
+
+#[test]
+fn without_a_startup_wait_a_missing_listener_is_a_failure() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let cancel = Cancel::new();
+    let result = run_once(&binding(&format!("http://{unused}"), &cancel), &mut |_| {}).unwrap();
+    let ProbeResult::Failed(text) = result else { panic!("{result:?}") };
+    assert!(text.ends_with("connection_refused"), "{text}");
 }
 
 #[test]

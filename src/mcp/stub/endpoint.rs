@@ -147,10 +147,10 @@ impl Service {
             return respond(request, 400, error_response(Some(id), INVALID_REQUEST, text, None), JSON);
         }
         let call = Call { id, method, params: &params, modern };
-        if method == "tools/call" {
-            if let Ok(Called::Countdown(steps)) = self.tools.call(&params) {
-                return self.count_down(request, &call, session_id.as_deref(), steps);
-            }
+        if method == "tools/call"
+            && let Ok(Called::Countdown(steps)) = self.tools.call(&params)
+        {
+            return self.count_down(request, &call, session_id.as_deref(), steps);
         }
         let answer = self.answer_call(&call)?;
         if modern {
