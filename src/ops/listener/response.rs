@@ -115,6 +115,9 @@ pub(super) fn send(
     }
     if !keep_alive {
         out += "Connection: close\r\n";
+    } else if !chunks {
+        // HTTP/1.0 closes unless told otherwise.
+        out += "Connection: keep-alive\r\n";
     }
     let deadline = Instant::now() + limits.write;
     match response.content {
