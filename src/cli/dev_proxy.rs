@@ -133,11 +133,12 @@ pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
     let stop = Cancel::new();
     let force = Cancel::new();
     let _signals = signals::watch(&stop, &force).map_err(Failure::new)?;
-    let local = start_server(&arguments)?;
+    let api_key = Secret::new(random_hex().map_err(Failure::new)?);
+    let local = start_server(&arguments, &api_key)?;
     if let Some(warning) = local.warning() {
         eprintln!("{warning}");
     }
-    let (config, listen) = client_config(&arguments, &local)?;
+    let (config, listen) = client_config(&arguments, &local, &api_key)?;
     let material = Material::load(&config, local.client_socket().map(Path::to_owned)).map_err(Failure::new)?;
     let instance_id = random_hex().map_err(Failure::new)?;
     let fields =
@@ -259,9 +260,8 @@ fn check(arguments: &DevProxy) -> Result<(), Failure> {
     }
 }
 
-fn start_server(arguments: &DevProxy) -> Result<Local, Failure> {
+fn start_server(arguments: &DevProxy, api_key: &Secret<String>) -> Result<Local, Failure> {
     let tunnel_id = TunnelId::parse(arguments.tunnel_id.trim()).map_err(Failure::new)?;
-    let api_key = Secret::new(random_hex().map_err(Failure::new)?);
     let ingress = match &arguments.listen_unix_socket {
         Some(path) => ListenAt::Unix(path.clone()),
         None => {
@@ -275,13 +275,13 @@ fn start_server(arguments: &DevProxy) -> Result<Local, Failure> {
         ingress,
         response_timeout: positive(&arguments.response_timeout, Duration::from_secs(30))?,
         client_last_seen_timeout: positive(&arguments.client_last_seen_timeout, Duration::from_secs(20))?,
-        ..LocalOptions::new(tunnel_id, api_key)
+        ..LocalOptions::new(tunnel_id, api_key.clone())
     };
     Local::start(options).map_err(Failure::new)
 }
 
 /// The client's configuration, and whether it opens a health listener.
-fn client_config(arguments: &DevProxy, local: &Local) -> Result<(Config, bool), Failure> {
+fn client_config(arguments: &DevProxy, local: &Local, api_key: &Secret<String>) -> Result<(Config, bool), Failure> {
     let mut flags = FlagValues::default();
     let mut set = |setting: &settings::Setting, value: &str| flags.set(setting.flag, vec![value.to_owned()]);
     set(&settings::CONTROL_PLANE_BASE_URL, &local.client_base_url());
@@ -312,15 +312,15 @@ fn client_config(arguments: &DevProxy, local: &Local) -> Result<(Config, bool), 
         }
     }
     let mut environment = Environment::of_process();
-    environment.set(settings::CONTROL_PLANE_API_KEY.variable, local.api_key().expose().as_str());
+    environment.set(settings::CONTROL_PLANE_API_KEY.variable, api_key.expose().as_str());
     let config = load(&flags, &environment).map_err(Failure::new)?;
     Ok((config, listen))
 }
 
 /// A duration; zero and less mean `default`.
 fn positive(text: &str, default: Duration) -> Result<Duration, Failure> {
-    let nanos = parse_duration(text).ok_or_else(|| Failure::new(format!("invalid duration {text:?}")))?;
-    Ok(u64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map_or(default, Duration::from_nanos))
+    let duration = parse_duration(text).ok_or_else(|| Failure::new(format!("invalid duration {text:?}")))?;
+    Ok(if duration.is_zero() { default } else { duration })
 }
 
 fn connection_text(local: &Local) -> String {

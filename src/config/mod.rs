@@ -29,7 +29,7 @@ mod yaml;
 
 pub use certificate::{INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE};
 pub use command_line::{CommandLineError, split_command};
-pub use duration::format_duration;
+pub use duration::{format_duration, parse_duration};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, ErrorKind};
 pub use flags::{Extracted, FlagError, FlagValues, OwnFlag, extract};
