@@ -139,7 +139,8 @@ pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
         eprintln!("{warning}");
     }
     let (config, listen) = client_config(&arguments, &local, &api_key)?;
-    let material = Material::load(&config, local.client_socket().map(Path::to_owned)).map_err(Failure::new)?;
+    let material =
+        Material::load(&config, local.client_socket().map(Path::to_owned)).map_err(Failure::new)?;
     let instance_id = random_hex().map_err(Failure::new)?;
     let fields =
         Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(local.tunnel_id().to_string()) };
@@ -239,7 +240,9 @@ fn check(arguments: &DevProxy) -> Result<(), Failure> {
         ("redis", _) => {
             let url = arguments.engine_redis_url.clone().or_else(|| std::env::var(REDIS_URL).ok());
             return Err(Failure::new(match url.filter(|url| !url.is_empty()) {
-                None => format!("the redis queue backend needs a URL: give --engine-redis-url or set {REDIS_URL}"),
+                None => {
+                    format!("the redis queue backend needs a URL: give --engine-redis-url or set {REDIS_URL}")
+                }
                 Some(_) => "the redis queue backend is not part of this build; use inmem".to_owned(),
             }));
         }
@@ -266,8 +269,9 @@ fn start_server(arguments: &DevProxy, api_key: &Secret<String>) -> Result<Local,
         Some(path) => ListenAt::Unix(path.clone()),
         None => {
             let text = arguments.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
-            let address: SocketAddr =
-                text.parse().map_err(|e| Failure::new(format!("--listen {text:?} is no IP address and port: {e}")))?;
+            let address: SocketAddr = text
+                .parse()
+                .map_err(|e| Failure::new(format!("--listen {text:?} is no IP address and port: {e}")))?;
             ListenAt::Tcp(address)
         }
     };
@@ -281,7 +285,11 @@ fn start_server(arguments: &DevProxy, api_key: &Secret<String>) -> Result<Local,
 }
 
 /// The client's configuration, and whether it opens a health listener.
-fn client_config(arguments: &DevProxy, local: &Local, api_key: &Secret<String>) -> Result<(Config, bool), Failure> {
+fn client_config(
+    arguments: &DevProxy,
+    local: &Local,
+    api_key: &Secret<String>,
+) -> Result<(Config, bool), Failure> {
     let mut flags = FlagValues::default();
     let mut set = |setting: &settings::Setting, value: &str| flags.set(setting.flag, vec![value.to_owned()]);
     set(&settings::CONTROL_PLANE_BASE_URL, &local.client_base_url());
@@ -304,9 +312,10 @@ fn client_config(arguments: &DevProxy, local: &Local, api_key: &Secret<String>) 
     if arguments.health_listen_addr.is_none() {
         set(&settings::HEALTH_LISTEN_ADDR, DEFAULT_LISTEN);
     }
-    for (setting, values) in
-        [(&settings::MCP_SERVER_URL, &arguments.mcp_server_url), (&settings::MCP_COMMAND, &arguments.mcp_command)]
-    {
+    for (setting, values) in [
+        (&settings::MCP_SERVER_URL, &arguments.mcp_server_url),
+        (&settings::MCP_COMMAND, &arguments.mcp_command),
+    ] {
         if !values.is_empty() {
             flags.set(setting.flag, values.clone());
         }

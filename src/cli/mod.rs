@@ -35,7 +35,8 @@ impl Failure {
 
 /// Runs `tunnel-client` with the process's arguments.
 pub fn client_main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     match client(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -71,5 +72,7 @@ fn client(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn unknown_command(word: &str, parent: &str) -> Failure {
-    Failure::new(format!("unknown command \"{word}\" for \"{parent}\"\nRun \"{parent} --help\" for the commands there are."))
+    Failure::new(format!(
+        "unknown command \"{word}\" for \"{parent}\"\nRun \"{parent} --help\" for the commands there are."
+    ))
 }

@@ -96,7 +96,8 @@ impl Daemon {
     /// Starts everything; returns without waiting for the control plane or an MCP server.
     pub fn start(config: &Config, material: Material, options: Options) -> Result<Daemon, StartError> {
         let state = Arc::new(State::new());
-        let (tunnel_id, workers) = (config.control_plane.tunnel_id.clone(), config.mcp.max_concurrent_requests);
+        let (tunnel_id, workers) =
+            (config.control_plane.tunnel_id.clone(), config.mcp.max_concurrent_requests);
         let mut daemon = Daemon {
             options,
             observers: Arc::new(Observers::new(tunnel_id, workers, &state)),

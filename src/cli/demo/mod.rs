@@ -65,7 +65,9 @@ pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
 fn target(demo: Demo) -> Result<Target, Failure> {
     let own_server = demo.stdio || demo.url.is_some();
     match (demo.stdio, demo.url) {
-        (true, Some(_)) => Err(Failure::new("--stdio and --url are mutually exclusive: choose one MCP server")),
+        (true, Some(_)) => {
+            Err(Failure::new("--stdio and --url are mutually exclusive: choose one MCP server"))
+        }
         (true, None) if demo.command.is_empty() => Err(Failure::new(
             "--stdio needs the MCP server's command line after --, as in: tunnel-client demo --stdio -- python server.py",
         )),

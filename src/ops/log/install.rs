@@ -59,7 +59,12 @@ pub struct LogHandle {
 /// [`LogError::Open`] when the file cannot be opened, [`LogError::Installed`] on a second call.
 pub fn install(settings: &Log, fields: Fields, ring: Option<Arc<Ring>>) -> Result<LogHandle, LogError> {
     let shape = shape(settings);
-    install_to(settings, fields, ring, if shape == Shape::Plain { Destination::Stderr } else { Destination::Stdout })
+    install_to(
+        settings,
+        fields,
+        ring,
+        if shape == Shape::Plain { Destination::Stderr } else { Destination::Stdout },
+    )
 }
 
 /// Like [`install`], but for commands whose standard output belongs to their results: lines go to
