@@ -12,11 +12,15 @@ mod error;
 pub mod flags;
 mod harpoon;
 mod headers;
+mod init;
 mod load;
 mod loader;
 mod mcp;
+mod preflight;
+mod profiles;
 mod proxy;
 mod reference;
+mod samples;
 mod schema;
 mod select;
 pub mod settings;
@@ -33,7 +37,16 @@ pub use duration::format_duration;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, ErrorKind};
 pub use flags::{Extracted, FlagError, FlagValues, OwnFlag, extract};
+pub use init::{InitRequest, SETUP_URLS, init};
 pub use load::load;
+pub use preflight::{PreflightError, preflight};
+pub use profiles::{
+    Profile, ProfileError, edit_profile, editor_command, list_profiles, read_profile_source, store_profile,
+};
+pub use samples::{
+    DEFAULT_API_KEY_REFERENCE, SAMPLES, STDIO_LOCAL, Sample, SampleInputs, TargetRule, WITH_DCR,
+    list_samples, sample,
+};
 pub use select::{profile_directory, profile_name, profile_path};
 pub use types::{
     AdminUi, CertificatePair, Cloudflared, Config, ControlPlane, Document, Harpoon, HarpoonTarget, Health,

@@ -110,6 +110,7 @@ fn proxy(setting: &ProxySetting) -> Option<(String, &str)> {
     }
 }
 
+#[expect(clippy::type_complexity, reason = "taken apart at once")]
 fn http(
     binding: &McpBinding,
 ) -> (&url::Url, Option<&Path>, Option<(String, &str)>, Option<&CertificatePair>) {
