@@ -85,7 +85,7 @@ impl Loader<'_> {
         let mut targets: Vec<HarpoonTarget> = Vec::with_capacity(found.len());
         for (parts, source) in found {
             let target = parts.and_then(|parts| self.target(&parts, plaintext));
-            let named = target.map_err(|reason| format!("invalid harpoon target ({source}): {reason}"));
+            let named = target.map_err(|reason| format!("invalid harpoon target: {reason} ({source})"));
             match self.findings.check(ErrorKind::Other, named) {
                 None => whole = false,
                 Some(target) if targets.iter().any(|have| have.label == target.label) => {
@@ -155,7 +155,7 @@ impl Loader<'_> {
             if pieces.iter().all(|piece| compile(piece).is_ok()) {
                 good.extend(pieces);
             } else if let Err(error) = compile(item) {
-                let message = format!("invalid harpoon host regex {item:?} ({source}): {error}");
+                let message = format!("invalid harpoon host regex {item:?}: {error} ({source})");
                 self.findings.error(ErrorKind::Other, message);
                 return None;
             } else {

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of how anything runs. Invariant: loading opens no connection and writes no file.
 
+mod admin;
 mod certificate;
 mod command_line;
 mod control_plane;
@@ -16,6 +17,7 @@ mod init;
 mod load;
 mod loader;
 mod mcp;
+mod mcp_entry;
 mod preflight;
 mod profiles;
 mod proxy;
@@ -31,14 +33,16 @@ mod urls;
 mod validate;
 mod yaml;
 
+pub use admin::{AdminEndpoint, admin_endpoint, admin_key, admin_or_runtime_key};
 pub use certificate::{INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE};
 pub use command_line::{CommandLineError, split_command};
+pub use document::document_as_json;
 pub use duration::format_duration;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, ErrorKind};
 pub use flags::{Extracted, FlagError, FlagValues, OwnFlag, extract};
 pub use init::{InitRequest, SETUP_URLS, init};
-pub use load::load;
+pub use load::{check_stub_flags, load, selected_document};
 pub use preflight::{PreflightError, preflight};
 pub use profiles::{
     Profile, ProfileError, edit_profile, editor_command, list_profiles, read_profile_source, store_profile,
