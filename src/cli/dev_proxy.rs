@@ -23,7 +23,7 @@ use crate::ops::log::{Fields, install_on_stderr};
 use crate::secret::Secret;
 use crate::server::{ListenAt, Local, LocalOptions};
 
-use super::args::{Parsed, parse};
+use super::args::{Parsed, flag, parse};
 use super::{Failure, help, signals};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:0";
@@ -103,25 +103,25 @@ struct DevProxy {
 
 const REPEATED: Kind = Kind::List(Separator::Line);
 const FLAGS: &[OwnFlag] = &[
-    OwnFlag { name: "listen", kind: Kind::Text },
-    OwnFlag { name: "listen-unix-socket", kind: Kind::Text },
-    OwnFlag { name: "tunnel-id", kind: Kind::Text },
-    OwnFlag { name: "mcp-server-url", kind: REPEATED },
-    OwnFlag { name: "mcp-command", kind: REPEATED },
-    OwnFlag { name: "profile", kind: Kind::Text },
-    OwnFlag { name: "profile-file", kind: Kind::Text },
-    OwnFlag { name: "profile-dir", kind: Kind::Text },
-    OwnFlag { name: "health-listen-addr", kind: Kind::Text },
-    OwnFlag { name: "health-url-file", kind: Kind::Text },
-    OwnFlag { name: "url-file", kind: Kind::Text },
-    OwnFlag { name: "backend", kind: Kind::Text },
-    OwnFlag { name: "engine-queue-backend", kind: Kind::Text },
-    OwnFlag { name: "engine-redis-url", kind: Kind::Text },
-    OwnFlag { name: "print-json", kind: Kind::Bool },
-    OwnFlag { name: "duration", kind: Kind::Duration },
-    OwnFlag { name: "readiness-timeout", kind: Kind::Duration },
-    OwnFlag { name: "response-timeout", kind: Kind::Duration },
-    OwnFlag { name: "client-last-seen-timeout", kind: Kind::Duration },
+    flag("listen", Kind::Text),
+    flag("listen-unix-socket", Kind::Text),
+    flag("tunnel-id", Kind::Text),
+    flag("mcp-server-url", REPEATED),
+    flag("mcp-command", REPEATED),
+    flag("profile", Kind::Text),
+    flag("profile-file", Kind::Text),
+    flag("profile-dir", Kind::Text),
+    flag("health-listen-addr", Kind::Text),
+    flag("health-url-file", Kind::Text),
+    flag("url-file", Kind::Text),
+    flag("backend", Kind::Text),
+    flag("engine-queue-backend", Kind::Text),
+    flag("engine-redis-url", Kind::Text),
+    flag("print-json", Kind::Bool),
+    flag("duration", Kind::Duration),
+    flag("readiness-timeout", Kind::Duration),
+    flag("response-timeout", Kind::Duration),
+    flag("client-last-seen-timeout", Kind::Duration),
 ];
 
 pub(super) fn main(words: &[&str]) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use argh::FromArgs;
 use crate::config::flags::OwnFlag;
 use crate::config::settings::Kind;
 
-use super::args::{Parsed, parse};
+use super::args::{Parsed, flag, parse};
 use super::{Failure, help};
 
 use parties::{Parties, Target};
@@ -41,10 +41,10 @@ struct Demo {
 }
 
 const FLAGS: &[OwnFlag] = &[
-    OwnFlag { name: "stdio", kind: Kind::Bool },
-    OwnFlag { name: "url", kind: Kind::Text },
-    OwnFlag { name: "tool", kind: Kind::Text },
-    OwnFlag { name: "arguments", kind: Kind::Text },
+    flag("stdio", Kind::Bool),
+    flag("url", Kind::Text),
+    flag("tool", Kind::Text),
+    flag("arguments", Kind::Text),
 ];
 
 pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
