@@ -6,7 +6,12 @@
 mod exchange;
 mod failure;
 pub mod http;
+pub mod probe;
+#[cfg(test)]
+mod scripted;
+pub mod sse;
 pub mod stdio;
+pub mod stub;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
 pub use failure::{Failure, FailureKind, Source};
@@ -14,6 +19,7 @@ pub use failure::{Failure, FailureKind, Source};
 use crate::net::{Deadline, HeaderList};
 
 /// One channel's MCP server.
+#[allow(clippy::large_enum_variant, reason = "one value a channel, made once")]
 pub enum Binding {
     /// Streamable HTTP.
     Http(http::HttpBinding),
