@@ -1,1 +1,14 @@
-//! To come.
+//! The control plane: what connectors call and tunnel clients poll, in one process.
+//!
+//! `front` speaks HTTP, `api` knows the routes and their rules, `engine` holds the queue; each knows only
+//! what comes after it. [`Local`] serves one tunnel on this machine, [`Standalone`] a whole site.
+
+mod api;
+mod clock;
+mod engine;
+mod front;
+mod local;
+mod waker;
+
+pub use self::front::ListenAt;
+pub use self::local::{ClientListener, Gauges, Local, LocalOptions};

@@ -110,7 +110,7 @@ fn common(method: &str, outcome: Outcome, cause: Option<Cause>, origin: &str) ->
             status if is_refusal(status) => Verdict::Refuses { text: rejected(status), retry: None },
             status => Verdict::Failed(rejected(status)),
         }),
-        Outcome::Failed(Failure::Broken { kind, .. }) => {
+        Outcome::Failed(Failure::Broken { kind, .. } | Failure::Lifecycle { kind, .. }) => {
             let text = format!("{method} got no usable answer from {origin}: {}", kind.label());
             Err(match cause {
                 Some(Cause::ConnectionRefused | Cause::SocketMissing) => Verdict::Refused(text),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::time::Duration;
 
 use super::call::Call;
 use super::failure;
@@ -42,6 +43,13 @@ impl Body {
     pub fn drain(mut self, limit: usize) {
         // One byte more, or the end of a body of exactly `limit` bytes would not be seen.
         let _ = io::copy(&mut self.by_ref().take((limit as u64).saturating_add(1)), &mut io::sink());
+    }
+
+    /// Like [`Body::drain`], but waits no longer than `time`: a body that has not ended by then closes
+    /// its connection.
+    pub fn drain_within(mut self, limit: usize, time: Duration) {
+        self.deadline = self.deadline.earliest(Deadline::after(time));
+        self.drain(limit);
     }
 
     /// Gives the body another deadline than the request had.

@@ -1,0 +1,43 @@
+//! The error envelope: one JSON shape for every error.
+
+use crate::server::front::Response;
+
+/// The published codes that are used here.
+pub(super) mod code {
+    pub(crate) const INVALID_CHANNEL: &str = "invalid_channel_format";
+    pub(crate) const INVALID_JSON: &str = "invalid_json_payload";
+    pub(crate) const INVALID_TUNNEL_ID: &str = "invalid_tunnel_id_format";
+    pub(crate) const MISSING_SESSION: &str = "missing_mcp_session_id";
+    pub(crate) const NOT_PENDING: &str = "pending_request_not_found";
+    pub(crate) const TOO_LARGE: &str = "request_body_too_large";
+    pub(crate) const ORGANIZATION_REQUIRED: &str = "tunnel_active_organization_required";
+    pub(crate) const CLIENT_NOT_CONNECTED: &str = "tunnel_client_not_connected";
+    pub(crate) const CLIENT_NOT_SEEN: &str = "tunnel_client_not_seen";
+    pub(crate) const MISSING_PRINCIPALS: &str = "tunnel_missing_principals";
+    pub(crate) const QUEUE_FULL: &str = "tunnel_queue_full";
+    pub(crate) const MISMATCH: &str = "tunnel_request_mismatch";
+    pub(crate) const UNAVAILABLE: &str = "tunnel_transport_unavailable";
+    pub(crate) const USE_FORBIDDEN: &str = "tunnel_use_forbidden";
+}
+
+/// An error response of the type that goes with its status.
+pub(super) fn error(status: u16, code: Option<&str>, message: &str) -> Response {
+    let kind = match status {
+        429 => "rate_limit_error",
+        500.. => "server_error",
+        _ => "invalid_request_error",
+    };
+    envelope(status, kind, code, message)
+}
+
+/// A missing or wrong key.
+pub(super) fn unauthenticated(message: &str) -> Response {
+    envelope(401, "authentication_error", None, message)
+}
+
+fn envelope(status: u16, kind: &str, code: Option<&str>, message: &str) -> Response {
+    let message = serde_json::Value::from(message);
+    let code = code.map_or_else(|| "null".to_owned(), |code| format!("\"{code}\""));
+    let body = format!(r#"{{"error":{{"message":{message},"type":"{kind}","param":null,"code":{code}}}}}"#);
+    Response::json(status, body.into_bytes())
+}

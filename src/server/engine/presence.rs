@@ -1,0 +1,191 @@
+//! Which clients serve a tunnel at present.
+//!
+//! A client that has commands in hand counts as present without polling: one with a full queue does not.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::queue::Subscription;
+use crate::ids::Channel;
+
+/// How long a tunnel counts as "has been polled".
+const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// Clients remembered per tunnel.
+const CLIENTS: usize = 1024;
+
+/// A client process, as far as it identifies itself, and what it polls for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ClientKey {
+    /// `X-Tunnel-Client-Instance-Id`; empty when not sent.
+    pub(crate) instance: String,
+    /// The channels of its polls.
+    pub(crate) subscription: Arc<Subscription>,
+}
+
+struct Client {
+    seen: Instant,
+    polls: u32,
+    in_hand: u32,
+}
+
+/// What is known of a tunnel's clients.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Somebody can serve the channel.
+    Connected,
+    /// Somebody could, but has not been heard of for too long.
+    Absent,
+    /// Nobody has polled the tunnel (within the retention).
+    NeverSeen,
+}
+
+/// The clients of one tunnel.
+pub(super) struct Presence {
+    last_seen_timeout: Duration,
+    clients: HashMap<Arc<ClientKey>, Client>,
+    polled: Option<Instant>,
+    responded: Option<Instant>,
+    /// The client that answered the last question: usually the next one as well.
+    recent: Option<Arc<ClientKey>>,
+}
+
+impl Presence {
+    pub(super) fn new(last_seen_timeout: Duration) -> Presence {
+        Presence { last_seen_timeout, clients: HashMap::new(), polled: None, responded: None, recent: None }
+    }
+
+    /// A poll begins.
+    pub(super) fn poll_began(&mut self, key: &Arc<ClientKey>, now: Instant) {
+        self.polled = Some(now);
+        if !self.clients.contains_key(key) && self.clients.len() >= CLIENTS {
+            self.forget_one(now);
+        }
+        let client =
+            self.clients.entry(Arc::clone(key)).or_insert(Client { seen: now, polls: 0, in_hand: 0 });
+        client.seen = now;
+        client.polls += 1;
+    }
+
+    /// A poll is seen to be alive.
+    pub(super) fn poll_seen(&mut self, key: &Arc<ClientKey>, now: Instant) {
+        self.polled = Some(now);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.seen = now;
+        }
+    }
+
+    /// A poll ends.
+    pub(super) fn poll_ended(&mut self, key: &Arc<ClientKey>, now: Instant) {
+        self.poll_seen(key, now);
+        if let Some(client) = self.clients.get_mut(key) {
+            client.polls = client.polls.saturating_sub(1);
+        }
+    }
+
+    /// A response was posted.
+    pub(super) fn responded(&mut self, now: Instant) {
+        self.responded = Some(now);
+    }
+
+    /// A command was handed to the client.
+    pub(super) fn took(&mut self, key: &Arc<ClientKey>) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.in_hand += 1;
+        }
+    }
+
+    /// A command in the client's hands ended, or came back.
+    pub(super) fn released(&mut self, key: &Arc<ClientKey>) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.in_hand = client.in_hand.saturating_sub(1);
+        }
+    }
+
+    /// Whether anybody can serve `channel`.
+    pub(super) fn standing(&mut self, channel: &Channel, now: Instant) -> Standing {
+        let within = |moment: Instant, time| now.saturating_duration_since(moment) <= time;
+        if self.polled.is_none_or(|polled| !within(polled, RETENTION)) {
+            return Standing::NeverSeen;
+        }
+        if self.responded.is_some_and(|responded| within(responded, self.last_seen_timeout)) {
+            return Standing::Connected;
+        }
+        let connected = |key: &ClientKey, client: &Client| {
+            (client.polls > 0 || client.in_hand > 0 || within(client.seen, self.last_seen_timeout))
+                && key.subscription.covers(channel)
+        };
+        if let Some(key) = &self.recent
+            && self.clients.get(key).is_some_and(|client| connected(key, client))
+        {
+            return Standing::Connected;
+        }
+        self.recent =
+            self.clients.iter().find(|(key, client)| connected(key, client)).map(|(key, _)| Arc::clone(key));
+        if self.recent.is_some() { Standing::Connected } else { Standing::Absent }
+    }
+
+    /// Makes room: forgets the client that was silent longest and has nothing going on.
+    fn forget_one(&mut self, now: Instant) {
+        let idle = self.clients.iter().filter(|(_, client)| client.polls == 0 && client.in_hand == 0);
+        let oldest = idle.max_by_key(|(_, client)| now.saturating_duration_since(client.seen));
+        // With every client busy the new one is not worth less: any may go, its counters are re-made on its next poll.
+        let key = oldest.or_else(|| self.clients.iter().next()).map(|(key, _)| Arc::clone(key));
+        if let Some(key) = key {
+            self.clients.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    fn key(subscription: Subscription) -> Arc<ClientKey> {
+        Arc::new(ClientKey { instance: String::new(), subscription: Arc::new(subscription) })
+    }
+
+    #[test]
+    fn a_client_is_present_while_it_polls_shortly_after_and_while_it_works() {
+        let mut presence = Presence::new(TIMEOUT);
+        let (client, main) = (key(Subscription::All), Channel::main());
+        let start = Instant::now();
+        let later = start + TIMEOUT + Duration::from_secs(1);
+        assert_eq!(presence.standing(&main, start), Standing::NeverSeen);
+        presence.poll_began(&client, start);
+        assert_eq!(presence.standing(&main, later), Standing::Connected, "a parked poll");
+        presence.poll_ended(&client, start);
+        assert_eq!(presence.standing(&main, start + TIMEOUT), Standing::Connected, "just seen");
+        assert_eq!(presence.standing(&main, later), Standing::Absent);
+        presence.took(&client);
+        assert_eq!(presence.standing(&main, later), Standing::Connected, "works on a command");
+        presence.released(&client);
+        assert_eq!(presence.standing(&main, later), Standing::Absent);
+        presence.responded(later);
+        assert_eq!(presence.standing(&main, later), Standing::Connected, "posted a response");
+        assert_eq!(presence.standing(&main, start + RETENTION + TIMEOUT), Standing::NeverSeen);
+    }
+
+    #[test]
+    fn a_client_of_other_channels_does_not_count() {
+        let mut presence = Presence::new(TIMEOUT);
+        let now = Instant::now();
+        presence.poll_began(&key(Subscription::Only([Channel::parse("x").unwrap()].into())), now);
+        assert_eq!(presence.standing(&Channel::main(), now), Standing::Absent);
+        assert_eq!(presence.standing(&Channel::parse("x").unwrap(), now), Standing::Connected);
+    }
+
+    #[test]
+    fn the_number_of_remembered_clients_is_bounded() {
+        let mut presence = Presence::new(TIMEOUT);
+        let now = Instant::now();
+        for number in 0..CLIENTS + 10 {
+            let subscription = Arc::new(Subscription::All);
+            let client = Arc::new(ClientKey { instance: number.to_string(), subscription });
+            presence.poll_began(&client, now);
+        }
+        assert_eq!(presence.clients.len(), CLIENTS);
+    }
+}

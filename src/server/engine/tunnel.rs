@@ -1,0 +1,544 @@
+//! One tunnel: its queue, the requests it holds, the polls parked on it.
+//!
+//! Invariant: everything below is one state behind one lock, held for a few map operations at a time;
+//! threads are woken after it is released, and look again when they wake.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::answer::{Answer, AnswerKind};
+use super::command::{Command, Kind, RequestId};
+use super::counters::Counters;
+use super::hold::Hold;
+use super::poll::{Claims, Poll};
+use super::pollers::Pollers;
+use super::presence::{ClientKey, Presence, Standing};
+use super::queue::{Queue, Queued, Subscription};
+use crate::ids::{Channel, TunnelId};
+use crate::server::waker::Waker;
+
+/// Bounds of one tunnel.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// How long a connector's request is held.
+    pub(crate) response_timeout: Duration,
+    /// How long a client that neither polls nor posts still counts as connected.
+    pub(crate) client_last_seen_timeout: Duration,
+    /// Queued commands.
+    pub(crate) queue_max: usize,
+    /// Bytes of queued commands.
+    pub(crate) queue_bytes: usize,
+    /// Notifications buffered for one held request.
+    pub(crate) notifications: usize,
+    /// Their bytes; a single one may exceed it.
+    pub(crate) notification_bytes: usize,
+}
+
+/// Bytes queued in all tunnels of a process together.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Budget {
+        Budget { used: AtomicUsize::new(0), limit }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if used > self.limit {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        used <= self.limit
+    }
+
+    /// Without asking: for what was admitted before.
+    fn retake(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A request to be held.
+pub(crate) struct Admission {
+    pub(crate) id: RequestId,
+    pub(crate) kind: Kind,
+    pub(crate) channel: Channel,
+    pub(crate) command: Command,
+    /// When its response timer started.
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    /// Raised whenever [`Hold::next`] has something new.
+    pub(crate) waker: Arc<Waker>,
+}
+
+/// Why a request is not held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No client has ever polled.
+    NeverSeen,
+    /// No client serves the channel at present.
+    NotConnected,
+    /// The queue is full.
+    QueueFull,
+    /// The server is stopping.
+    Stopping,
+    /// The tunnel is gone.
+    Deleted,
+}
+
+/// What became of a posted answer.
+#[derive(Debug)]
+pub(crate) enum Posted {
+    /// Passed on.
+    Taken,
+    /// Nothing waits for it.
+    NotPending,
+    /// It does not fit this kind of command.
+    WrongKind,
+    /// The notification buffer is full; the waker given is raised when there may be room.
+    Full(Answer),
+}
+
+/// Whether a tunnel takes work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// What is delivered may be answered; nothing else goes on.
+    Draining,
+    /// Nothing goes on.
+    Cut,
+    Deleted,
+}
+
+/// Why a held request ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It came too close to its deadline while queued.
+    ExpiredQueued,
+    /// The client's answer was larger than the server takes.
+    AnswerTooLarge,
+    /// The server is stopping.
+    Stopping,
+    /// The tunnel is gone.
+    Deleted,
+}
+
+/// Where a held request stands.
+pub(super) enum Stage {
+    Queued(Command),
+    Delivered {
+        by: Arc<ClientKey>,
+        at: Instant,
+    },
+    /// Its terminal answer is in the inbox.
+    Answered {
+        at: Option<Instant>,
+        by: Arc<ClientKey>,
+    },
+    Ended(End),
+}
+
+pub(super) struct Held {
+    pub(super) number: u64,
+    pub(super) kind: Kind,
+    pub(super) channel: Channel,
+    pub(super) started: Instant,
+    pub(super) deadline: Instant,
+    pub(super) stage: Stage,
+    pub(super) waker: Arc<Waker>,
+    pub(super) notifications: VecDeque<Answer>,
+    pub(super) notification_bytes: usize,
+    pub(super) terminal: Option<Answer>,
+    /// Posting threads that wait for room among the notifications.
+    pub(super) room: Vec<Arc<Waker>>,
+}
+
+/// One tunnel.
+pub(crate) struct Tunnel {
+    pub(super) id: TunnelId,
+    pub(super) limits: Limits,
+    pub(super) budget: Arc<Budget>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) emptied: Arc<Emptied>,
+    state: Mutex<State>,
+}
+
+/// Told whenever a tunnel that takes no new work has nothing left to hold.
+#[derive(Debug, Default)]
+pub(crate) struct Emptied {
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Emptied {
+    fn tell(&self) {
+        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changed.notify_all();
+    }
+
+    /// Waits until `done`, which is asked again whenever a tunnel has emptied; false if `deadline` came first.
+    pub(super) fn wait(&self, deadline: Instant, done: impl Fn() -> bool) -> bool {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if done() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            lock = self.changed.wait_timeout(lock, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) queue: Queue,
+    pub(super) held: HashMap<RequestId, Held>,
+    pub(super) pollers: Pollers,
+    pub(super) presence: Presence,
+    pub(super) next_number: u64,
+}
+
+/// How busy a tunnel is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Queued commands by channel.
+    pub(crate) queued: Vec<(Channel, usize)>,
+    /// Held requests.
+    pub(crate) held: usize,
+    /// Parked polls.
+    pub(crate) parked: usize,
+}
+
+impl Tunnel {
+    pub(crate) fn new(
+        id: TunnelId,
+        limits: Limits,
+        budget: Arc<Budget>,
+        counters: Arc<Counters>,
+        emptied: Arc<Emptied>,
+    ) -> Tunnel {
+        let state = State {
+            phase: Phase::Open,
+            queue: Queue::default(),
+            held: HashMap::new(),
+            pollers: Pollers::default(),
+            presence: Presence::new(limits.client_last_seen_timeout),
+            next_number: 0,
+        };
+        Tunnel { id, limits, budget, counters, emptied, state: Mutex::new(state) }
+    }
+
+    pub(crate) fn id(&self) -> &TunnelId {
+        &self.id
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a request and holds it until the guard goes.
+    pub(crate) fn admit(self: &Arc<Self>, admission: Admission) -> Result<Hold, Refusal> {
+        let Admission { id, kind, channel, command, started, deadline, waker } = admission;
+        let bytes = command.bytes();
+        let woken = {
+            let mut state = self.state();
+            match state.phase {
+                Phase::Open => {}
+                Phase::Draining | Phase::Cut => return Err(Refusal::Stopping),
+                Phase::Deleted => return Err(Refusal::Deleted),
+            }
+            match state.presence.standing(&channel, Instant::now()) {
+                Standing::Connected => {}
+                Standing::Absent => return Err(Refusal::NotConnected),
+                Standing::NeverSeen => return Err(Refusal::NeverSeen),
+            }
+            let full = state.queue.len() >= self.limits.queue_max
+                || state.queue.bytes() + bytes > self.limits.queue_bytes;
+            if full || !self.budget.take(bytes) {
+                return Err(Refusal::QueueFull);
+            }
+            let number = state.next_number();
+            state.queue.insert(number, Queued { request: id, channel: channel.clone(), bytes });
+            let woken = state.pollers.next_for(&channel);
+            let held = Held {
+                number,
+                kind,
+                channel,
+                started,
+                deadline,
+                stage: Stage::Queued(command),
+                waker,
+                notifications: VecDeque::new(),
+                notification_bytes: 0,
+                terminal: None,
+                room: Vec::new(),
+            };
+            state.held.insert(id, held);
+            woken
+        };
+        if let Some(poller) = woken {
+            poller.wake();
+        }
+        Ok(Hold::new(Arc::clone(self), id, kind))
+    }
+
+    /// Begins a poll of the client `key`.
+    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, waker: Arc<Waker>) -> Poll {
+        let key = Arc::new(key);
+        let number = {
+            let mut state = self.state();
+            state.presence.poll_began(&key, Instant::now());
+            state.next_number()
+        };
+        Poll::new(Arc::clone(self), key, number, waker)
+    }
+
+    /// Passes an answer on to the request it is for. `room` is raised when a full buffer may have room.
+    pub(crate) fn post(&self, id: RequestId, answer: Answer, room: Option<&Arc<Waker>>) -> Posted {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.presence.responded(now);
+        let State { held, presence, .. } = &mut *state;
+        let Some(held) = held.get_mut(&id) else { return Posted::NotPending };
+        let Stage::Delivered { by, at } = &held.stage else { return Posted::NotPending };
+        if held.deadline <= now {
+            return Posted::NotPending;
+        }
+        if answer.kind == AnswerKind::OauthDiscovery && held.kind != Kind::OauthDiscovery {
+            return Posted::WrongKind;
+        }
+        let freed = if answer.kind.is_terminal() {
+            presence.released(by);
+            held.stage = Stage::Answered { at: Some(*at), by: Arc::clone(by) };
+            held.terminal = Some(answer);
+            std::mem::take(&mut held.room)
+        } else {
+            let bytes = answer.bytes();
+            let full = held.notifications.len() >= self.limits.notifications
+                || (!held.notifications.is_empty()
+                    && held.notification_bytes + bytes > self.limits.notification_bytes);
+            if full {
+                held.room.extend(room.map(Arc::clone));
+                return Posted::Full(answer);
+            }
+            held.notification_bytes += bytes;
+            held.notifications.push_back(answer);
+            Vec::new()
+        };
+        let waker = Arc::clone(&held.waker);
+        drop(state);
+        waker.wake();
+        freed.iter().for_each(|waker| waker.wake());
+        Posted::Taken
+    }
+
+    /// Ends a request whose client posted more than the server takes.
+    pub(crate) fn answer_too_large(&self, id: RequestId) {
+        self.end(id, |stage| matches!(stage, Stage::Delivered { .. }), End::AnswerTooLarge);
+    }
+
+    fn end(&self, id: RequestId, which: impl FnOnce(&Stage) -> bool, end: End) {
+        let mut state = self.state();
+        if let Some(waker) = state.end(id, which, end) {
+            drop(state);
+            waker.wake();
+        }
+    }
+
+    /// Puts commands back whose delivery failed, if they are still wanted, and wakes polls for them.
+    pub(super) fn put_back(&self, claims: Vec<(RequestId, Command)>, by: &Arc<ClientKey>) {
+        let mut wakers = Vec::new();
+        let mut state = self.state();
+        let mut count = 0;
+        for (id, command) in claims {
+            let State { held, queue, presence, pollers, phase, .. } = &mut *state;
+            let Some(held) = held.get_mut(&id) else { continue };
+            // A notification shows that the client did read the command.
+            if !matches!(held.stage, Stage::Delivered { .. }) || !held.notifications.is_empty() {
+                continue;
+            }
+            presence.released(by);
+            if *phase != Phase::Open {
+                held.stage = Stage::Ended(End::Stopping);
+                wakers.push(Arc::clone(&held.waker));
+                continue;
+            }
+            let bytes = command.bytes();
+            self.budget.retake(bytes);
+            queue.insert(held.number, Queued { request: id, channel: held.channel.clone(), bytes });
+            held.stage = Stage::Queued(command);
+            wakers.extend(pollers.next_for(&held.channel));
+            count += 1;
+        }
+        drop(state);
+        self.counters.requeued(count);
+        wakers.iter().for_each(|waker| waker.wake());
+    }
+
+    /// Takes up to `limit` commands for a poll. Those that came too close to their deadline end here.
+    pub(super) fn take(
+        &self,
+        state: &mut State,
+        subscription: &Subscription,
+        limit: usize,
+        by: &Arc<ClientKey>,
+        claims: &mut Claims,
+    ) -> Vec<Arc<Waker>> {
+        let now = Instant::now();
+        let mut expired = Vec::new();
+        while claims.len() < limit {
+            let Some(queued) = state.queue.take(subscription) else { break };
+            self.budget.give(queued.bytes);
+            let Some(held) = state.held.get_mut(&queued.request) else { continue };
+            let Some(timeout_ms) = time_to_issue(held.deadline.saturating_duration_since(now)) else {
+                held.stage = Stage::Ended(End::ExpiredQueued);
+                expired.push(Arc::clone(&held.waker));
+                continue;
+            };
+            let delivered = Stage::Delivered { by: Arc::clone(by), at: now };
+            match std::mem::replace(&mut held.stage, delivered) {
+                Stage::Queued(command) => {
+                    state.presence.took(by);
+                    claims.push(queued.request, command, timeout_ms);
+                }
+                other => held.stage = other,
+            }
+        }
+        expired
+    }
+
+    /// Lets nothing new in; what is queued ends now, what is delivered may still be answered.
+    pub(crate) fn drain(&self) {
+        self.close(Phase::Draining);
+    }
+
+    /// Ends everything.
+    pub(crate) fn cut(&self) {
+        self.close(Phase::Cut);
+    }
+
+    /// Ends everything because the tunnel no longer exists.
+    pub(crate) fn delete(&self) {
+        self.close(Phase::Deleted);
+    }
+
+    fn close(&self, phase: Phase) {
+        let mut state = self.state();
+        if state.phase >= phase {
+            return;
+        }
+        state.phase = phase;
+        let mut wakers = state.pollers.drain();
+        let end = if phase == Phase::Deleted { End::Deleted } else { End::Stopping };
+        let ids: Vec<RequestId> = state.held.keys().copied().collect();
+        for id in ids {
+            let which = |stage: &Stage| match stage {
+                Stage::Queued(_) => true,
+                Stage::Delivered { .. } => phase > Phase::Draining,
+                Stage::Answered { .. } | Stage::Ended(_) => false,
+            };
+            let number = state.held.get(&id).map(|held| held.number);
+            if let Some(waker) = state.end(id, which, end) {
+                wakers.push(waker);
+                if let Some(queued) = number.and_then(|number| state.queue.remove(number)) {
+                    self.budget.give(queued.bytes);
+                }
+            }
+        }
+        drop(state);
+        wakers.iter().for_each(|waker| waker.wake());
+    }
+
+    /// How busy it is.
+    pub(crate) fn load(&self) -> Load {
+        let state = self.state();
+        Load {
+            queued: state.queue.channels().map(|(channel, count)| (channel.clone(), count)).collect(),
+            held: state.held.len(),
+            parked: state.pollers.len(),
+        }
+    }
+
+    /// Takes a held request out, with what became of it.
+    pub(super) fn forget(&self, id: RequestId) -> Option<Held> {
+        let mut state = self.state();
+        let mut held = state.held.remove(&id)?;
+        match &held.stage {
+            Stage::Queued(_) => {
+                if let Some(queued) = state.queue.remove(held.number) {
+                    self.budget.give(queued.bytes);
+                }
+            }
+            Stage::Delivered { by, .. } => state.presence.released(by),
+            Stage::Answered { .. } | Stage::Ended(_) => {}
+        }
+        let emptied = state.phase != Phase::Open && state.held.is_empty();
+        drop(state);
+        if emptied {
+            self.emptied.tell();
+        }
+        std::mem::take(&mut held.room).iter().for_each(|waker| waker.wake());
+        Some(held)
+    }
+}
+
+impl State {
+    fn next_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    fn end(&mut self, id: RequestId, which: impl FnOnce(&Stage) -> bool, end: End) -> Option<Arc<Waker>> {
+        let held = self.held.get_mut(&id).filter(|held| which(&held.stage))?;
+        if let Stage::Delivered { by, .. } = &held.stage {
+            self.presence.released(by);
+        }
+        held.stage = Stage::Ended(end);
+        Some(Arc::clone(&held.waker))
+    }
+}
+
+/// Least time with which a command is still handed out.
+const LEAST_TIME: Duration = Duration::from_millis(100);
+/// Largest part of the remaining time that is kept back for the way of the answer.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Milliseconds to tell the client when so much time remains; `None` when it is too little to begin.
+fn time_to_issue(remaining: Duration) -> Option<u64> {
+    let issued = remaining.saturating_sub(MARGIN.min(remaining / 20));
+    if issued < LEAST_TIME { None } else { u64::try_from(issued.as_millis()).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_told_less_time_than_remains_and_never_too_little() {
+        for (remaining, issued) in [
+            (30_000, Some(29_500)),
+            (10_000, Some(9_500)),
+            (1_000, Some(950)),
+            (106, Some(100)),
+            (105, None),
+            (0, None),
+        ] {
+            assert_eq!(time_to_issue(Duration::from_millis(remaining)), issued, "{remaining}");
+        }
+    }
+}
