@@ -1,5 +1,7 @@
 //! The command line.
 
+mod server;
+
 use std::process::ExitCode;
 
 /// Runs `tunnel-client`.
@@ -7,7 +9,4 @@ pub fn client_main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Runs `tunnel-server`.
-pub fn server_main() -> ExitCode {
-    ExitCode::SUCCESS
-}
+pub use self::server::server_main;
