@@ -9,15 +9,14 @@ mod dev_proxy;
 mod help;
 mod mcp_stub;
 mod run;
+mod server;
 mod signals;
 
 use std::fmt;
 use std::process::ExitCode;
 
-/// Runs `tunnel-server` with the process's arguments.
-pub fn server_main() -> ExitCode {
-    ExitCode::FAILURE
-}
+pub use self::server::server_main;
+
 
 /// A command failed; the message is all that is printed.
 #[derive(Debug)]
