@@ -8,7 +8,7 @@ pub mod log;
 mod metrics;
 mod state;
 
-pub use metrics::Metrics;
+pub use metrics::{Answered, HttpRequest, Metrics, PollEnd, ProxyCheck};
 pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 
 /// An I/O error's own words, in lower case and without the error number.

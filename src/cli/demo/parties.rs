@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::ids::random_hex;
+use crate::ids::{TunnelId, random_hex};
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
-use crate::server::{Local, LocalOptions};
+use crate::secret::Secret;
+use crate::server::{ClientListener, Local, LocalOptions};
 
 use super::super::Failure;
 use super::steps::say;
@@ -17,7 +19,7 @@ use super::steps::say;
 /// How long the client may take to poll for the first time, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Granularity of the watch on the client's process.
-const WATCH_STEP: Duration = Duration::from_millis(20);
+const WATCH_STEP: Duration = Duration::from_millis(2);
 /// Last lines of the client's log shown after a failure.
 const LOG_LINES_SHOWN: usize = 20;
 const KEY_VARIABLE: &str = "TUNNEL_DEMO_API_KEY";
@@ -50,7 +52,9 @@ impl Parties {
         let started = Instant::now();
         let directory = Directory::create().map_err(|e| failed("create a temporary directory", e))?;
         let key = random_hex().map_err(|e| failed("make a key", e))?;
-        let options = LocalOptions { api_key: key.clone(), ..LocalOptions::default() };
+        let loopback = ClientListener::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let tunnel = demo_tunnel()?;
+        let options = LocalOptions { client: loopback, ..LocalOptions::new(tunnel, Secret::new(key.clone())) };
         let local = Local::start(options).map_err(|e| failed("start the control plane", e))?;
         let stub = match target {
             Target::Stub => Some(
@@ -73,7 +77,7 @@ impl Parties {
         let log_file = File::create(&log).map_err(|e| failed("create the client's log", e))?;
         let also = log_file.try_clone().map_err(|e| failed("create the client's log", e))?;
         let client = Command::new(std::env::current_exe().map_err(|e| failed("find this program", e))?)
-            .args(["run", "--control-plane.base-url", local.control_plane_url()])
+            .args(["run", "--control-plane.base-url", &local.client_base_url()])
             .args(["--control-plane.tunnel-id", local.tunnel_id().as_str()])
             .args(["--control-plane.api-key", &format!("env:{KEY_VARIABLE}")])
             .args(["--health.listen-addr", "127.0.0.1:0"])
@@ -102,13 +106,14 @@ impl Parties {
     }
 
     /// Where a connector posts.
-    pub(super) fn mcp_url(&self) -> &str {
+    pub(super) fn mcp_url(&self) -> String {
         self.local.mcp_url()
     }
 
     fn wait_for_first_poll(&mut self) -> Result<(), Failure> {
         let end = Instant::now() + PATIENCE;
-        while !self.local.wait_for_poll(WATCH_STEP) {
+        while self.local.gauges().parked == 0 {
+            std::thread::sleep(WATCH_STEP);
             if let Ok(Some(status)) = self.client.try_wait() {
                 return Err(Failure::new(format!("demo: the client ended at once ({status})")));
             }
@@ -179,6 +184,12 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// A tunnel of this demo alone.
+fn demo_tunnel() -> Result<TunnelId, Failure> {
+    let name = random_hex().map_err(|e| failed("make a tunnel id", e))?;
+    TunnelId::parse(&format!("tunnel_{name}")).map_err(|e| failed("make a tunnel id", e))
 }
 
 /// Words as one command line that is split into the same words again.

@@ -82,7 +82,7 @@ impl Plan {
 
 /// Runs all steps; the first that fails ends the demo.
 pub(super) fn run(parties: &Parties, plan: &Plan) -> Result<(), Failure> {
-    let mut connector = Connector::new(parties.mcp_url())?;
+    let mut connector = Connector::new(&parties.mcp_url())?;
     say("");
     initialize(&mut connector)?;
     let names = list_tools(&mut connector)?;

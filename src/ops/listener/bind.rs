@@ -82,11 +82,14 @@ pub(super) enum Listening {
     Unix { listener: UnixListener, file: SocketFile },
 }
 
-/// The socket's place in the file system, recognised by its inode.
+/// Device, inode and (inodes are used again) the time it was made, in seconds and nanoseconds.
+type Identity = (u64, u64, i64, i64);
+
+/// The socket's place in the file system, recognised by its identity.
 #[derive(Clone, Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    id: (u64, u64),
+    id: Identity,
 }
 
 impl SocketFile {
@@ -251,7 +254,7 @@ fn clear_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError>
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(|error| failed("clear", error))?,
     }
-    if identity(&aside).is_ok_and(|id| id == (found.dev(), found.ino())) {
+    if identity(&aside).is_ok_and(|id| id == identity_of(&found)) {
         return std::fs::remove_file(&aside).map_err(|error| failed("clear", error));
     }
     let back = std::fs::hard_link(&aside, path);
@@ -260,8 +263,12 @@ fn clear_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError>
     Err(ListenError::InUse(path.to_owned()))
 }
 
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+fn identity(path: &Path) -> io::Result<Identity> {
+    std::fs::symlink_metadata(path).map(|found| identity_of(&found))
+}
+
+fn identity_of(found: &std::fs::Metadata) -> Identity {
+    (found.dev(), found.ino(), found.mtime(), found.mtime_nsec())
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Limits;
 use super::bind::Listening;
-use super::message::{self, HeadError, Response, read_head};
+use super::request::{HeadError, read_head};
+use super::response::{self, Response};
 use super::router::Router;
 use super::socket::{Peer, Socket};
 use crate::net::Cancel;
@@ -159,7 +160,7 @@ impl Front {
                 Ok(request) => request,
                 Err(HeadError::Gone) => return,
                 Err(HeadError::Refused(status)) => {
-                    let text = message::phrase(status);
+                    let text = response::phrase(status);
                     let _ = self.send(socket, Response::error(status, text), false, false, true);
                     return self.linger(socket);
                 }
@@ -178,7 +179,7 @@ impl Front {
             };
             let head_only = request.method == "HEAD";
             let chunks = request.chunks;
-            let unread = !request.body.is_read() && !request.body.skip();
+            let unread = !request.body.is_done() && !request.body.skip();
             let keep_alive = request.keep_alive && !unread && !self.stopping.is_cancelled();
             let sent = self.send(socket, response, head_only, keep_alive, chunks);
             if sent.is_err() || !self.mark(id, Some(Instant::now())) {
@@ -201,7 +202,7 @@ impl Front {
         keep_alive: bool,
         chunks: bool,
     ) -> io::Result<()> {
-        message::send(socket, response, head_only, keep_alive, chunks, &self.limits, &self.stopping)
+        response::send(socket, response, head_only, keep_alive, chunks, &self.limits, &self.stopping)
     }
 
     /// Notes what a connection does; false when it has been evicted or the listener stops.

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::message::{Request, Response};
+use super::request::Request;
+use super::response::Response;
 use super::socket::Peer;
 use crate::net::HeaderList;
 
@@ -129,6 +130,8 @@ fn unbracketed(host: &str) -> &str {
 mod tests {
     use super::*;
 
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+
     fn tcp(address: &str) -> Peer {
         Peer::Tcp(address.parse().unwrap())
     }
@@ -184,7 +187,7 @@ mod tests {
         let local = tcp("127.0.0.1:1");
         let remote = tcp("10.0.0.9:1");
         let own = ("Host", "127.0.0.1:8080");
-        let cases: &[(Peer, &[(&str, &str)], bool)] = &[
+        let cases: &[(Peer, Fields<'_>, bool)] = &[
             (local, &[own], true),
             (local, &[own, ("Origin", "http://127.0.0.1:8080")], true),
             (local, &[own, ("Origin", "https://127.0.0.1:8080")], false),

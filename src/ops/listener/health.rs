@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::message::{Request, Response};
+use super::request::Request;
+use super::response::Response;
 use super::router::Module;
 use crate::ops::{Metrics, State};
 

@@ -5,11 +5,13 @@
 //! [`Limits`] say, and whatever was created (socket, URL file) is removed at the end.
 
 mod bind;
+mod body;
 mod files;
 mod front;
 pub mod guard;
 mod health;
-mod message;
+mod request;
+mod response;
 mod router;
 mod socket;
 #[cfg(test)]
@@ -29,9 +31,11 @@ use crate::config::Health;
 use crate::net::Deadline;
 
 pub use self::bind::ListenError;
+pub use self::body::BodyError;
 pub use self::files::{FileError, PidFile, PidFileError};
 pub use self::health::HealthRoutes;
-pub use self::message::{BodyError, Content, Request, Response, Stream, Streaming};
+pub use self::request::Request;
+pub use self::response::{Content, Response, Stream, Streaming};
 pub use self::router::{Module, Router};
 pub use self::socket::Peer;
 

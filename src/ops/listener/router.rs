@@ -1,6 +1,7 @@
 //! Which module answers a request.
 
-use super::message::{Request, Response};
+use super::request::Request;
+use super::response::Response;
 
 /// A group of paths. Modules are asked in the order of [`Router::with`].
 pub trait Module: Send + Sync {

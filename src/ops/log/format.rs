@@ -253,6 +253,13 @@ fn push_json_value(out: &mut String, value: &Scalar<'_>) {
 
 /// A JSON string; `<`, `>` and `&` stay as they are.
 fn push_json_text(out: &mut String, text: &str) {
+    // Nearly every text needs no escapes.
+    if !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        out.push('"');
+        *out += text;
+        out.push('"');
+        return;
+    }
     match serde_json::to_string(text) {
         Ok(quoted) => *out += &quoted,
         Err(_) => *out += "\"\"",

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -15,6 +15,7 @@ use super::admission::{Admission, admit};
 use super::format::{Fields, Scalar, each_field};
 use super::stream::now;
 use super::text::list_items;
+use crate::net::Cancel;
 
 /// Longest message or value kept, in bytes; the rest is cut off.
 const VALUE_BYTES: usize = 64 * 1024;
@@ -85,11 +86,26 @@ impl Ring {
     }
 
     /// Up to `limit` events with a sequence number above `seq`, oldest first; waits for the first one
-    /// for `time` at most. A first number above `seq + 1` means that events in between are gone.
-    pub fn after(&self, seq: u64, limit: usize, time: Duration) -> Vec<RingEvent> {
+    /// for `time` at most or until `cancel` fires. A first number above `seq + 1` means that events in between are gone.
+    pub fn after(
+        self: &Arc<Ring>,
+        seq: u64,
+        limit: usize,
+        time: Duration,
+        cancel: &Cancel,
+    ) -> Vec<RingEvent> {
         let until = Instant::now() + time;
+        let ring = Arc::clone(self);
+        let _wake = cancel.on_cancel(move || {
+            // With the lock held nobody is between looking and waiting.
+            let _state = ring.lock();
+            ring.grown.notify_all();
+        });
         let mut state = self.lock();
         while state.last_seq <= seq {
+            if cancel.is_cancelled() {
+                return Vec::new();
+            }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Vec::new();
@@ -152,12 +168,12 @@ impl RingEvent {
 
 /// Feeds a [`Ring`].
 pub(super) struct RingSink {
-    ring: std::sync::Arc<Ring>,
+    ring: Arc<Ring>,
     fields: Fields,
 }
 
 impl RingSink {
-    pub(super) fn new(ring: std::sync::Arc<Ring>, fields: Fields) -> RingSink {
+    pub(super) fn new(ring: Arc<Ring>, fields: Fields) -> RingSink {
         RingSink { ring, fields }
     }
 }
@@ -227,7 +243,6 @@ impl SharedLogger for RingSink {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn hide<'a>(key: Option<&str>, text: &'a str) -> Cow<'a, str> {
         if key == Some("authorization") { "[REDACTED]".into() } else { text.into() }
@@ -249,25 +264,33 @@ mod tests {
 
     #[test]
     fn the_newest_events_stay_in_order() {
-        let ring = Ring::new(3, hide);
+        let ring = Arc::new(Ring::new(3, hide));
+        let cancel = Cancel::new();
         assert!(ring.newest(10).is_empty());
         ["a", "b", "c", "d"].iter().for_each(|message| ring.push(event(message)));
         assert_eq!(numbers(&ring.newest(10)), [2, 3, 4]);
         assert_eq!(numbers(&ring.newest(2)), [3, 4]);
-        assert_eq!(numbers(&ring.after(3, 10, Duration::ZERO)), [4]);
-        assert_eq!(numbers(&ring.after(0, 2, Duration::ZERO)), [2, 3]);
-        assert!(ring.after(4, 10, Duration::from_millis(1)).is_empty());
+        assert_eq!(numbers(&ring.after(3, 10, Duration::ZERO, &cancel)), [4]);
+        assert_eq!(numbers(&ring.after(0, 2, Duration::ZERO, &cancel)), [2, 3]);
+        assert!(ring.after(4, 10, Duration::from_millis(1), &cancel).is_empty());
     }
 
     #[test]
-    fn a_follower_is_woken_by_the_next_event() {
+    fn a_follower_is_woken_by_the_next_event_and_by_the_end() {
         let ring = Arc::new(Ring::new(3, hide));
         let follower = {
             let ring = Arc::clone(&ring);
-            std::thread::spawn(move || ring.after(0, 10, Duration::from_secs(60)))
+            std::thread::spawn(move || ring.after(0, 10, Duration::from_secs(60), &Cancel::new()))
         };
         ring.push(event("a"));
         assert_eq!(numbers(&follower.join().unwrap()), [1]);
+        let cancel = Cancel::new();
+        let follower = {
+            let (ring, cancel) = (Arc::clone(&ring), cancel.clone());
+            std::thread::spawn(move || ring.after(1, 10, Duration::from_secs(60), &cancel))
+        };
+        cancel.cancel();
+        assert!(follower.join().unwrap().is_empty());
     }
 
     #[test]

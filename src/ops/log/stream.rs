@@ -59,6 +59,8 @@ pub(super) struct StreamSink {
 struct Flow {
     stalled: bool,
     dropped: u64,
+    /// The last line lost its end: a new line must come first.
+    cut: bool,
 }
 
 impl StreamSink {
@@ -91,12 +93,20 @@ impl StreamSink {
                     return;
                 }
                 flow.stalled = false;
-                let dropped = std::mem::take(&mut flow.dropped);
-                if dropped > 0 {
-                    self.write_all(fd, self.drop_report(dropped).as_bytes());
+                let mut report = String::new();
+                if std::mem::take(&mut flow.cut) {
+                    report.push('\n');
                 }
+                if flow.dropped > 0 {
+                    report += &self.drop_report(std::mem::take(&mut flow.dropped));
+                }
+                flow.cut = !self.write_all(fd, report.as_bytes());
             }
-            flow.stalled = !self.write_all(fd, line.as_bytes());
+            if !flow.cut {
+                flow.cut = !self.write_all(fd, line.as_bytes());
+            }
+            flow.stalled = flow.cut;
+            flow.dropped += u64::from(flow.cut);
         });
     }
 
