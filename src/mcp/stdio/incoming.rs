@@ -8,10 +8,12 @@ use serde_json::value::RawValue;
 use crate::jsonrpc::{Envelope, Id, METHOD_NOT_FOUND, Splice, error_response, result_response, splice};
 
 use super::calls::{Call, Match, Progress, Role};
+use super::draft::line;
 use super::era::is_modern_version;
 use super::handshake;
 use super::mailbox::Mailbox;
 use super::notice::Notice;
+use super::outbox::Purpose;
 use super::peek;
 use super::session::{HandshakeFailure, Mode, Session};
 
@@ -78,7 +80,7 @@ impl Session {
             }
             if own.is_some() {
                 self.initialized_written = true;
-                self.push_own(handshake::INITIALIZED);
+                self.push(line(handshake::INITIALIZED), Purpose::Own);
             }
             self.notices.push(Notice::Initialized {
                 trigger,

@@ -15,6 +15,7 @@ mod incoming;
 mod lines;
 mod mailbox;
 mod notice;
+mod outbox;
 mod peek;
 mod pipe;
 mod session;

@@ -4,6 +4,7 @@
 //! the era that needs none; whoever has to wait is let in by the order of arrival.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,9 @@ use super::era::Era;
 use super::handshake::{self, Stage};
 use super::mailbox::Mailbox;
 use super::notice::Notice;
+use super::outbox::{Line, Outbox, Purpose};
 use super::peek;
 
-/// Bytes that may wait for the child's stdin; a single larger message passes.
-const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
-/// Replies and cancellations of our own that may wait besides; more are dropped.
-const MAX_QUEUED_OWN: usize = 64;
 /// How long one command waits for a child to come back.
 const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 /// What a command keeps of its time to be answered that a lifecycle step took too long.
@@ -64,9 +62,11 @@ pub(super) struct Session {
     pub(super) refused_methods: BTreeSet<String>,
     pub(super) silent_handshakes: u32,
     settings: Settings,
-    outbox: VecDeque<Line>,
-    outbox_bytes: usize,
-    outbox_own: usize,
+    outbox: Outbox,
+    /// The child's stdin, while it may be written to.
+    stdin: Option<Arc<OwnedFd>>,
+    /// A worker writes its own line; the writer must wait.
+    direct: bool,
     handshakes: u64,
     turns: VecDeque<u64>,
     next_turn: u64,
@@ -128,26 +128,6 @@ pub(super) enum HandshakeFailure {
     Silent,
 }
 
-/// One line on its way to the child.
-pub(super) struct Line {
-    /// With its line feed.
-    pub(super) bytes: Vec<u8>,
-    /// What is to be done once it is written.
-    pub(super) purpose: Purpose,
-}
-
-/// What a line is.
-pub(super) enum Purpose {
-    /// A call by its name in [`Calls`].
-    Call(u64),
-    /// The `initialize` of the handshake with this number.
-    Handshake(u64, u64),
-    /// A notification; its worker is told.
-    Notification(Arc<Mailbox>),
-    /// A message of our own that nobody waits for.
-    Own,
-}
-
 /// A worker on its way in.
 #[derive(Debug)]
 pub(super) struct Visitor {
@@ -197,10 +177,10 @@ impl Session {
             accepted_params: None,
             refused_methods: BTreeSet::new(),
             silent_handshakes: 0,
+            outbox: Outbox::new(settings.max_queued),
+            stdin: None,
+            direct: false,
             settings,
-            outbox: VecDeque::new(),
-            outbox_bytes: 0,
-            outbox_own: 0,
             handshakes: 0,
             turns: VecDeque::new(),
             next_turn: 0,
@@ -253,7 +233,7 @@ impl Session {
         if self.must_wait_for_handshake(draft) {
             return self.hold(visitor, &Hold::Handshake, draft, now);
         }
-        if !self.has_room() {
+        if !self.outbox.has_room() {
             return self.hold(visitor, &Hold::Room, draft, now);
         }
         Step::Queued(self.send(draft, mailbox, now))
@@ -383,11 +363,6 @@ impl Session {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.outbox.is_empty()
-            || (self.outbox.len() < self.settings.max_queued.max(1) && self.outbox_bytes < MAX_QUEUED_BYTES)
-    }
-
     /// Queues a message that may pass; the name of a call.
     fn send(&mut self, draft: &mut Draft<'_>, mailbox: &Arc<Mailbox>, now: Instant) -> Option<u64> {
         if self.settings.lifecycle_care && self.mode == Mode::Legacy && !self.initialized_written {
@@ -473,29 +448,51 @@ impl Session {
 
     /// Queues a message of our own, unless too many wait already.
     pub(super) fn push_own(&mut self, json: &str) {
-        if self.outbox_own < MAX_QUEUED_OWN {
+        if self.outbox.has_room_for_own() {
             self.push(line(json), Purpose::Own);
         }
     }
 
-    fn push(&mut self, bytes: Vec<u8>, purpose: Purpose) {
-        self.outbox_bytes += bytes.len();
-        self.outbox_own += usize::from(matches!(purpose, Purpose::Own));
-        self.outbox.push_back(Line { bytes, purpose });
+    /// Queues a line whatever waits already.
+    pub(super) fn push(&mut self, bytes: Vec<u8>, purpose: Purpose) {
+        self.outbox.push(bytes, purpose);
         self.wake_writer |= self.writer_idle;
     }
 
-    /// The next line to write.
+    /// The next line for the writer, unless a worker is writing.
     pub(super) fn pop(&mut self) -> Option<Line> {
-        let line = self.outbox.pop_front()?;
-        self.forget_size(&line);
+        if self.direct {
+            return None;
+        }
+        let line = self.outbox.pop()?;
+        self.wake_gate |= !self.turns.is_empty();
         Some(line)
     }
 
-    fn forget_size(&mut self, line: &Line) {
-        self.outbox_bytes -= line.bytes.len();
-        self.outbox_own -= usize::from(matches!(line.purpose, Purpose::Own));
-        self.wake_gate |= !self.turns.is_empty();
+    /// The only line that waits, for a worker to write itself: handing it to the writer, which sleeps,
+    /// would cost more than writing it.
+    pub(super) fn take_direct(&mut self) -> Option<(Line, Arc<OwnedFd>)> {
+        if self.direct || !self.writer_idle || self.outbox.len() != 1 || self.phase != Phase::Running {
+            return None;
+        }
+        let stdin = self.stdin.clone()?;
+        let line = self.outbox.pop()?;
+        self.direct = true;
+        self.wake_writer = false;
+        Some((line, stdin))
+    }
+
+    /// The worker is done; a line that does not fit into the pipe is left to the writer.
+    pub(super) fn finish_direct(&mut self, generation: u64, rest: Option<Line>) -> Option<Line> {
+        if generation != self.generation || self.phase != Phase::Running {
+            return rest;
+        }
+        self.direct = false;
+        if let Some(line) = rest {
+            self.outbox.put_back(line);
+        }
+        self.wake_writer |= self.writer_idle && self.outbox.len() > 0;
+        None
     }
 
     /// A handshake's request is in the pipe: its time counts from now.
@@ -508,11 +505,8 @@ impl Session {
 
     /// The command's deadline passed: takes its call back, or tells the child that nobody waits for it.
     pub(super) fn give_up(&mut self, sequence: u64, now: Instant) {
-        let queued = self.outbox.iter().position(
-            |line| matches!(line.purpose, Purpose::Call(name) | Purpose::Handshake(name, _) if name == sequence),
-        );
-        if let Some(line) = queued.and_then(|index| self.outbox.remove(index)) {
-            self.forget_size(&line);
+        if self.outbox.take_back_call(sequence) {
+            self.wake_gate |= !self.turns.is_empty();
             self.calls.withdraw(sequence);
             if self.handshake.as_ref().is_some_and(|handshake| handshake.sequence == sequence) {
                 self.handshake = None;
@@ -535,19 +529,18 @@ impl Session {
 
     /// A notification's deadline passed: takes it back if it still waits.
     pub(super) fn withdraw_notification(&mut self, mailbox: &Arc<Mailbox>) {
-        let queued = self.outbox.iter().position(
-            |line| matches!(&line.purpose, Purpose::Notification(waiting) if Arc::ptr_eq(waiting, mailbox)),
-        );
-        if let Some(line) = queued.and_then(|index| self.outbox.remove(index)) {
-            self.forget_size(&line);
+        if self.outbox.take_back_notification(mailbox) {
+            self.wake_gate |= !self.turns.is_empty();
         }
     }
 
     /// A new child runs.
-    pub(super) fn open(&mut self, generation: u64) {
+    pub(super) fn open(&mut self, generation: u64, stdin: Arc<OwnedFd>) {
         if self.phase != Phase::Stopped {
             self.phase = Phase::Running;
+            self.stdin = Some(stdin);
         }
+        self.direct = false;
         self.generation = generation;
         self.mode = Mode::Unknown;
         self.handshake = None;
@@ -566,6 +559,7 @@ impl Session {
         if self.phase != Phase::Stopped {
             self.phase = phase;
         }
+        self.stdin = None;
         self.handshake = None;
         self.wake_gate = true;
         self.wake_writer = true;
@@ -576,8 +570,9 @@ impl Session {
     pub(super) fn end_all(&mut self, written: &Outcome, queued: &Outcome) -> Vec<(Arc<Mailbox>, Outcome)> {
         let mut ended = Vec::new();
         let mut unwritten = BTreeSet::new();
-        while let Some(line) = self.pop() {
+        while let Some(line) = self.outbox.pop() {
             match line.purpose {
+                Purpose::Call(_) | Purpose::Handshake(..) if line.written > 0 => {}
                 Purpose::Call(sequence) | Purpose::Handshake(sequence, _) => {
                     unwritten.insert(sequence);
                 }
