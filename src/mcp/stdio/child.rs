@@ -16,8 +16,9 @@ use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use crate::mcp::FailureKind;
 
 use super::outbox::Purpose;
+use super::outcomes::broken;
 use super::pipe::{self, StopSignal};
-use super::session::{Phase, broken};
+use super::session::Phase;
 use super::shared::{Event, Shared};
 use super::spawn::{self, Group};
 use super::stderr::{self, Redactor, Sink};

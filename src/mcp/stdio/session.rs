@@ -9,24 +9,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::jsonrpc::result_response;
-use crate::mcp::{Answer, Failure, FailureKind, Head, LifecycleNote, Outcome, Source};
+use crate::mcp::{Answer, FailureKind, Head, Outcome, Source};
 use crate::net::Deadline;
 
 use super::calls::{Call, Calls, Role, Wire};
 use super::draft::{Class, Draft, line};
 use super::era::Era;
-use super::handshake::{self, Stage};
+use super::handshake;
+use super::handshaking::{Handshake, HandshakeFailure};
 use super::mailbox::Mailbox;
 use super::notice::Notice;
 use super::outbox::{Line, Outbox, Purpose};
+use super::outcomes::{broken, child_unavailable, failed, handshake_failed};
 use super::peek;
 
 /// How long one command waits for a child to come back.
 const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 /// What a command keeps of its time to be answered that a lifecycle step took too long.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
-/// Handshakes in a row that may stay unanswered before the child is replaced.
-const MAX_SILENT_HANDSHAKES: u32 = 2;
 
 /// The state that all threads of a binding share.
 pub(super) struct Session {
@@ -60,14 +60,16 @@ pub(super) struct Session {
     pub(super) accepted_params: Option<Box<str>>,
     /// Methods of this child's requests that have been refused.
     pub(super) refused_methods: BTreeSet<String>,
+    /// Handshakes in a row that this child left unanswered.
     pub(super) silent_handshakes: u32,
-    settings: Settings,
+    pub(super) settings: Settings,
     outbox: Outbox,
     /// The child's stdin, while it may be written to.
     stdin: Option<Arc<OwnedFd>>,
     /// A worker writes its own line; the writer must wait.
     direct: bool,
-    handshakes: u64,
+    /// Handshakes so far, over all children.
+    pub(super) handshakes: u64,
     turns: VecDeque<u64>,
     next_turn: u64,
 }
@@ -105,27 +107,6 @@ pub enum Mode {
     Legacy,
     /// It answered a message of the era without handshakes.
     Modern,
-}
-
-/// A running handshake.
-#[derive(Clone, Debug)]
-pub(super) struct Handshake {
-    pub(super) number: u64,
-    /// Its call.
-    pub(super) sequence: u64,
-    /// When it is given up.
-    pub(super) until: Instant,
-    pub(super) trigger: &'static str,
-    pub(super) since: Instant,
-}
-
-/// How a handshake failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HandshakeFailure {
-    /// With this error code.
-    Refused(Option<i64>),
-    /// Without an answer in time.
-    Silent,
 }
 
 /// A worker on its way in.
@@ -242,14 +223,6 @@ impl Session {
     /// Whether something is to be done once the lock is released.
     pub(super) fn needs_attention(&self) -> bool {
         self.wake_gate || self.wake_writer || self.give_child_up || !self.notices.is_empty()
-    }
-
-    /// The answer to the running handshake could not be used.
-    pub(super) fn handshake_unusable(&mut self) {
-        if let Some(handshake) = self.handshake.take() {
-            self.failed_handshake = Some((handshake.number, HandshakeFailure::Refused(None)));
-            self.wake_gate = true;
-        }
     }
 
     /// The worker goes, whatever became of its message.
@@ -407,45 +380,6 @@ impl Session {
         Some(wire.sequence)
     }
 
-    /// Starts a handshake of our own.
-    fn start_handshake(&mut self, now: Instant) {
-        let (stage, params) = handshake::first_attempt(self.accepted_params.as_deref());
-        self.attempt_handshake(stage, params, now);
-    }
-
-    /// Sends one attempt of a handshake of our own.
-    pub(super) fn attempt_handshake(&mut self, stage: Stage, params: String, now: Instant) {
-        let role = Role::Handshake { params: Box::from(&*params), own: Some(stage), since: now };
-        let wire = self.calls.insert(None, None, role, false, None);
-        let trigger = if stage == Stage::Replay { "replay" } else { "synthetic" };
-        self.begin_handshake(wire.sequence, trigger, now);
-        let request = handshake::request(wire.id.as_deref().unwrap_or("null"), &params);
-        self.push(line(&request), Purpose::Handshake(wire.sequence, self.handshakes));
-    }
-
-    fn begin_handshake(&mut self, sequence: u64, trigger: &'static str, now: Instant) {
-        // A further attempt of the same handshake keeps its number: workers wait for it.
-        if self.handshake.is_none() {
-            self.handshakes += 1;
-        }
-        let until = now + self.settings.handshake_limit;
-        self.handshake = Some(Handshake { number: self.handshakes, sequence, until, trigger, since: now });
-    }
-
-    /// Gives a handshake up that the child has not answered in time. Its late answer still counts.
-    fn expire_handshake(&mut self, now: Instant) {
-        let Some(handshake) = self.handshake.take_if(|handshake| handshake.until <= now) else { return };
-        self.notices.push(Notice::HandshakeFailed {
-            trigger: handshake.trigger,
-            error_code: None,
-            elapsed: now.saturating_duration_since(handshake.since),
-        });
-        self.failed_handshake = Some((handshake.number, HandshakeFailure::Silent));
-        self.silent_handshakes += 1;
-        self.give_child_up |= self.silent_handshakes >= MAX_SILENT_HANDSHAKES;
-        self.wake_gate = true;
-    }
-
     /// Queues a message of our own, unless too many wait already.
     pub(super) fn push_own(&mut self, json: &str) {
         if self.outbox.has_room_for_own() {
@@ -493,14 +427,6 @@ impl Session {
         }
         self.wake_writer |= self.writer_idle && self.outbox.len() > 0;
         None
-    }
-
-    /// A handshake's request is in the pipe: its time counts from now.
-    pub(super) fn handshake_written(&mut self, number: u64, now: Instant) {
-        if let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.number == number) {
-            handshake.until = now + self.settings.handshake_limit;
-            self.wake_gate = true;
-        }
     }
 
     /// The command's deadline passed: takes its call back, or tells the child that nobody waits for it.
@@ -586,33 +512,4 @@ impl Session {
         }
         ended
     }
-}
-
-/// The child is gone or went away during the call.
-pub(super) fn broken(kind: FailureKind) -> Outcome {
-    failed(Source::TransportClosed, kind)
-}
-
-/// A failure without any reply.
-pub(super) fn failed(source: Source, kind: FailureKind) -> Outcome {
-    Outcome::Failed(Failure::broken(source, kind))
-}
-
-fn child_unavailable(due: Duration) -> Outcome {
-    let note = LifecycleNote {
-        reason: "child_restarting",
-        server_error_code: None,
-        retry_after_ms: Some(super::notice::millis(due)),
-    };
-    let (source, kind) = (Source::TransportClosed, FailureKind::ChildUnavailable);
-    Outcome::Failed(Failure::Lifecycle { status: 503, source, kind, note })
-}
-
-fn handshake_failed(failure: HandshakeFailure) -> Outcome {
-    let (status, source, kind, server_error_code) = match failure {
-        HandshakeFailure::Refused(code) => (502, Source::Protocol, FailureKind::McpHandshakeFailed, code),
-        HandshakeFailure::Silent => (504, Source::Timeout, FailureKind::McpHandshakeTimeout, None),
-    };
-    let note = LifecycleNote { reason: "handshake", server_error_code, retry_after_ms: None };
-    Outcome::Failed(Failure::Lifecycle { status, source, kind, note })
 }

@@ -15,7 +15,8 @@ use super::draft::Draft;
 use super::mailbox::Mailbox;
 use super::notice::{Notice, Tag};
 use super::outbox::{Line, Purpose};
-use super::session::{Phase, Session, Settings, Step, broken, failed};
+use super::outcomes::{broken, failed};
+use super::session::{Phase, Session, Settings, Step};
 use super::stdout;
 
 /// Events that may wait for the supervisor; each thread of a child sends at most one of a kind.
