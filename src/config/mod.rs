@@ -5,6 +5,6 @@
 mod types;
 
 pub use types::{
-    AdminUi, CertificatePair, Cloudflared, Config, ControlPlane, Document, Harpoon, HarpoonTarget, Health,
-    Log, LogFormat, LogLevel, Mcp, McpBinding, McpTarget, ProxySetting,
+    AdminUi, CertificatePair, Cloudflared, Config, ControlPlane, Document, Harpoon, HarpoonTarget, Health, Log,
+    LogFormat, LogLevel, Mcp, McpBinding, McpTarget, ProxySetting,
 };

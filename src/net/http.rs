@@ -108,16 +108,12 @@ impl HttpClient {
             Some(body) => {
                 let prepared = builder.body(body).map_err(invalid)?;
                 let prepared = self.agent.configure_request(prepared);
-                self.agent
-                    .run(prepared.timeout_global(request.deadline.remaining()).build())
-                    .map_err(failed)?
+                self.agent.run(prepared.timeout_global(request.deadline.remaining()).build()).map_err(failed)?
             }
             None => {
                 let prepared = builder.body(()).map_err(invalid)?;
                 let prepared = self.agent.configure_request(prepared);
-                self.agent
-                    .run(prepared.timeout_global(request.deadline.remaining()).build())
-                    .map_err(failed)?
+                self.agent.run(prepared.timeout_global(request.deadline.remaining()).build()).map_err(failed)?
             }
         };
         let (head, body) = response.into_parts();
