@@ -4,19 +4,19 @@
 //! only what stands above them in this list. The invariant that binds them all: every command
 //! taken from the control plane ends in exactly one terminal answer, unless its deadline passed.
 
-pub mod cli;
-pub mod config;
-pub mod control_plane;
-pub mod daemon;
-pub mod dispatch;
 pub mod ids;
-pub mod jsonrpc;
-pub mod mcp;
 pub mod net;
-pub mod ops;
-pub mod redact;
+pub mod jsonrpc;
 pub mod secret;
+pub mod redact;
+pub mod config;
+pub mod mcp;
+pub mod control_plane;
+pub mod dispatch;
+pub mod ops;
 pub mod server;
+pub mod daemon;
+pub mod cli;
 
 /// Version of this package, as sent in `User-Agent` and shown by `--version`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -13,10 +13,12 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
-use crate::mcp::{FailureKind, Head, Outcome};
+use crate::mcp::FailureKind;
 
+use super::outbox::Purpose;
+use super::outcomes::broken;
 use super::pipe::{self, StopSignal};
-use super::session::{Phase, Purpose, broken};
+use super::session::Phase;
 use super::shared::{Event, Shared};
 use super::spawn::{self, Group};
 use super::stderr::{self, Redactor, Sink};
@@ -73,8 +75,6 @@ impl Child {
             stop_readers,
             threads: Vec::with_capacity(4),
         };
-        // Before the threads: the writer goes when it finds that the session is about another child.
-        shared.with(|session| session.open(generation));
         match child.start_threads(shared, sink) {
             Ok(()) => Ok(child),
             Err(error) => {
@@ -95,7 +95,9 @@ impl Child {
         for pipe in [&stdin, &output, &errors] {
             pipe::set_nonblocking(pipe)?;
         }
-        let generation = self.generation;
+        let (generation, stdin) = (self.generation, Arc::new(stdin));
+        // Before the threads: the writer goes when it finds that the session is about another child.
+        shared.with(|session| session.open(generation, Arc::clone(&stdin)));
         let (to, stop) = (Arc::clone(shared), Arc::clone(&self.stop_writer));
         self.spawn(shared, "in", move || write_lines(&to, generation, &stdin, &stop))?;
         let (to, stop) = (Arc::clone(shared), Arc::clone(&self.stop_readers));
@@ -156,17 +158,9 @@ impl Child {
 /// Writes queued lines, each with one call where the pipe has room, until the child is closed.
 fn write_lines(shared: &Shared, generation: u64, stdin: &OwnedFd, stop: &StopSignal) {
     while let Some(line) = shared.next_line(generation) {
-        if shared.log_raw_messages {
-            shared.log_raw("write", String::from_utf8_lossy(&line.bytes).trim_end());
-        }
-        match pipe::write_all(stdin.as_fd(), &line.bytes, stop) {
-            Ok(true) => match line.purpose {
-                Purpose::Notification(mailbox) => mailbox.finish(Outcome::Accepted(Head::bare(200))),
-                Purpose::Handshake(_, number) => {
-                    shared.with(|session| session.handshake_written(number, Instant::now()));
-                }
-                Purpose::Call(_) | Purpose::Own => {}
-            },
+        shared.log_raw_line(&line);
+        match pipe::write_all(stdin.as_fd(), &line.bytes[line.written..], stop) {
+            Ok(true) => shared.written(line.purpose),
             Ok(false) => return,
             Err(error) => {
                 let closed = || broken(FailureKind::ClosedPipe);

@@ -13,7 +13,7 @@ use super::handshake;
 use super::mailbox::Mailbox;
 use super::notice::Notice;
 use super::peek;
-use super::session::{HandshakeFailure, Mode, Session};
+use super::session::{Mode, Session};
 
 /// Methods of refused requests that are told apart in the log, per child.
 const MAX_REFUSED_METHODS: usize = 16;
@@ -55,57 +55,6 @@ impl Session {
                 None
             }
         }
-    }
-
-    fn on_handshake_answer(&mut self, call: &Call, envelope: &Envelope<'_>, now: Instant) {
-        let Role::Handshake { params, own, since } = &call.role else { return };
-        if self.mode != Mode::Unknown {
-            return;
-        }
-        let elapsed = now.saturating_duration_since(*since);
-        let trigger = match own {
-            None => "connector",
-            Some(handshake::Stage::Replay) => "replay",
-            Some(_) => "synthetic",
-        };
-        if let Some(result) = envelope.result.filter(|_| envelope.error.is_none()) {
-            self.mode = Mode::Legacy;
-            self.handshake = None;
-            self.silent_handshakes = 0;
-            self.result = Some(Box::from(result.get()));
-            if !params.is_empty() {
-                self.accepted_params = Some(params.clone());
-            }
-            if own.is_some() {
-                self.initialized_written = true;
-                self.push_own(handshake::INITIALIZED);
-            }
-            self.notices.push(Notice::Initialized {
-                trigger,
-                protocol_version: handshake::protocol_version(result),
-                server_name: handshake::server_info(result, "name"),
-                elapsed,
-            });
-            self.wake_gate = true;
-            return;
-        }
-        let error_code = envelope.error.and_then(handshake::error_code);
-        // Only the running attempt decides; an earlier one that was given up merely came late.
-        let running = self.handshake.as_ref().filter(|running| running.sequence == call.sequence);
-        let Some(number) = running.map(|running| running.number) else { return };
-        if let (Some(stage), Some(error)) = (own, envelope.error)
-            && let Some((stage, params)) = handshake::next_attempt(*stage, error)
-        {
-            self.attempt_handshake(stage, params, now);
-            return;
-        }
-        self.handshake = None;
-        self.silent_handshakes = 0;
-        if own.is_some() {
-            self.failed_handshake = Some((number, HandshakeFailure::Refused(error_code)));
-        }
-        self.notices.push(Notice::HandshakeFailed { trigger, error_code, elapsed });
-        self.wake_gate = true;
     }
 
     /// A notification of the child.

@@ -4,31 +4,29 @@
 //! the era that needs none; whoever has to wait is let in by the order of arrival.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::jsonrpc::result_response;
-use crate::mcp::{Answer, Failure, FailureKind, Head, LifecycleNote, Outcome, Source};
+use crate::mcp::{Answer, FailureKind, Head, Outcome, Source};
 use crate::net::Deadline;
 
 use super::calls::{Call, Calls, Role, Wire};
 use super::draft::{Class, Draft, line};
 use super::era::Era;
-use super::handshake::{self, Stage};
+use super::handshake;
+use super::handshaking::{Handshake, HandshakeFailure};
 use super::mailbox::Mailbox;
 use super::notice::Notice;
+use super::outbox::{Line, Outbox, Purpose};
+use super::outcomes::{broken, child_unavailable, failed, handshake_failed};
 use super::peek;
 
-/// Bytes that may wait for the child's stdin; a single larger message passes.
-const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
-/// Replies and cancellations of our own that may wait besides; more are dropped.
-const MAX_QUEUED_OWN: usize = 64;
 /// How long one command waits for a child to come back.
 const RESTART_PATIENCE: Duration = Duration::from_secs(5);
 /// What a command keeps of its time to be answered that a lifecycle step took too long.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
-/// Handshakes in a row that may stay unanswered before the child is replaced.
-const MAX_SILENT_HANDSHAKES: u32 = 2;
 
 /// The state that all threads of a binding share.
 pub(super) struct Session {
@@ -62,12 +60,16 @@ pub(super) struct Session {
     pub(super) accepted_params: Option<Box<str>>,
     /// Methods of this child's requests that have been refused.
     pub(super) refused_methods: BTreeSet<String>,
+    /// Handshakes in a row that this child left unanswered.
     pub(super) silent_handshakes: u32,
-    settings: Settings,
-    outbox: VecDeque<Line>,
-    outbox_bytes: usize,
-    outbox_own: usize,
-    handshakes: u64,
+    pub(super) settings: Settings,
+    outbox: Outbox,
+    /// The child's stdin, while it may be written to.
+    stdin: Option<Arc<OwnedFd>>,
+    /// A worker writes its own line; the writer must wait.
+    direct: bool,
+    /// Handshakes so far, over all children.
+    pub(super) handshakes: u64,
     turns: VecDeque<u64>,
     next_turn: u64,
 }
@@ -105,47 +107,6 @@ pub enum Mode {
     Legacy,
     /// It answered a message of the era without handshakes.
     Modern,
-}
-
-/// A running handshake.
-#[derive(Clone, Debug)]
-pub(super) struct Handshake {
-    pub(super) number: u64,
-    /// Its call.
-    pub(super) sequence: u64,
-    /// When it is given up.
-    pub(super) until: Instant,
-    pub(super) trigger: &'static str,
-    pub(super) since: Instant,
-}
-
-/// How a handshake failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HandshakeFailure {
-    /// With this error code.
-    Refused(Option<i64>),
-    /// Without an answer in time.
-    Silent,
-}
-
-/// One line on its way to the child.
-pub(super) struct Line {
-    /// With its line feed.
-    pub(super) bytes: Vec<u8>,
-    /// What is to be done once it is written.
-    pub(super) purpose: Purpose,
-}
-
-/// What a line is.
-pub(super) enum Purpose {
-    /// A call by its name in [`Calls`].
-    Call(u64),
-    /// The `initialize` of the handshake with this number.
-    Handshake(u64, u64),
-    /// A notification; its worker is told.
-    Notification(Arc<Mailbox>),
-    /// A message of our own that nobody waits for.
-    Own,
 }
 
 /// A worker on its way in.
@@ -197,10 +158,10 @@ impl Session {
             accepted_params: None,
             refused_methods: BTreeSet::new(),
             silent_handshakes: 0,
+            outbox: Outbox::new(settings.max_queued),
+            stdin: None,
+            direct: false,
             settings,
-            outbox: VecDeque::new(),
-            outbox_bytes: 0,
-            outbox_own: 0,
             handshakes: 0,
             turns: VecDeque::new(),
             next_turn: 0,
@@ -253,7 +214,7 @@ impl Session {
         if self.must_wait_for_handshake(draft) {
             return self.hold(visitor, &Hold::Handshake, draft, now);
         }
-        if !self.has_room() {
+        if !self.outbox.has_room() {
             return self.hold(visitor, &Hold::Room, draft, now);
         }
         Step::Queued(self.send(draft, mailbox, now))
@@ -262,14 +223,6 @@ impl Session {
     /// Whether something is to be done once the lock is released.
     pub(super) fn needs_attention(&self) -> bool {
         self.wake_gate || self.wake_writer || self.give_child_up || !self.notices.is_empty()
-    }
-
-    /// The answer to the running handshake could not be used.
-    pub(super) fn handshake_unusable(&mut self) {
-        if let Some(handshake) = self.handshake.take() {
-            self.failed_handshake = Some((handshake.number, HandshakeFailure::Refused(None)));
-            self.wake_gate = true;
-        }
     }
 
     /// The worker goes, whatever became of its message.
@@ -383,11 +336,6 @@ impl Session {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.outbox.is_empty()
-            || (self.outbox.len() < self.settings.max_queued.max(1) && self.outbox_bytes < MAX_QUEUED_BYTES)
-    }
-
     /// Queues a message that may pass; the name of a call.
     fn send(&mut self, draft: &mut Draft<'_>, mailbox: &Arc<Mailbox>, now: Instant) -> Option<u64> {
         if self.settings.lifecycle_care && self.mode == Mode::Legacy && !self.initialized_written {
@@ -432,87 +380,59 @@ impl Session {
         Some(wire.sequence)
     }
 
-    /// Starts a handshake of our own.
-    fn start_handshake(&mut self, now: Instant) {
-        let (stage, params) = handshake::first_attempt(self.accepted_params.as_deref());
-        self.attempt_handshake(stage, params, now);
-    }
-
-    /// Sends one attempt of a handshake of our own.
-    pub(super) fn attempt_handshake(&mut self, stage: Stage, params: String, now: Instant) {
-        let role = Role::Handshake { params: Box::from(&*params), own: Some(stage), since: now };
-        let wire = self.calls.insert(None, None, role, false, None);
-        let trigger = if stage == Stage::Replay { "replay" } else { "synthetic" };
-        self.begin_handshake(wire.sequence, trigger, now);
-        let request = handshake::request(wire.id.as_deref().unwrap_or("null"), &params);
-        self.push(line(&request), Purpose::Handshake(wire.sequence, self.handshakes));
-    }
-
-    fn begin_handshake(&mut self, sequence: u64, trigger: &'static str, now: Instant) {
-        // A further attempt of the same handshake keeps its number: workers wait for it.
-        if self.handshake.is_none() {
-            self.handshakes += 1;
-        }
-        let until = now + self.settings.handshake_limit;
-        self.handshake = Some(Handshake { number: self.handshakes, sequence, until, trigger, since: now });
-    }
-
-    /// Gives a handshake up that the child has not answered in time. Its late answer still counts.
-    fn expire_handshake(&mut self, now: Instant) {
-        let Some(handshake) = self.handshake.take_if(|handshake| handshake.until <= now) else { return };
-        self.notices.push(Notice::HandshakeFailed {
-            trigger: handshake.trigger,
-            error_code: None,
-            elapsed: now.saturating_duration_since(handshake.since),
-        });
-        self.failed_handshake = Some((handshake.number, HandshakeFailure::Silent));
-        self.silent_handshakes += 1;
-        self.give_child_up |= self.silent_handshakes >= MAX_SILENT_HANDSHAKES;
-        self.wake_gate = true;
-    }
-
     /// Queues a message of our own, unless too many wait already.
     pub(super) fn push_own(&mut self, json: &str) {
-        if self.outbox_own < MAX_QUEUED_OWN {
+        if self.outbox.has_room_for_own() {
             self.push(line(json), Purpose::Own);
         }
     }
 
-    fn push(&mut self, bytes: Vec<u8>, purpose: Purpose) {
-        self.outbox_bytes += bytes.len();
-        self.outbox_own += usize::from(matches!(purpose, Purpose::Own));
-        self.outbox.push_back(Line { bytes, purpose });
+    /// Queues a line whatever waits already.
+    pub(super) fn push(&mut self, bytes: Vec<u8>, purpose: Purpose) {
+        self.outbox.push(bytes, purpose);
         self.wake_writer |= self.writer_idle;
     }
 
-    /// The next line to write.
+    /// The next line for the writer, unless a worker is writing.
     pub(super) fn pop(&mut self) -> Option<Line> {
-        let line = self.outbox.pop_front()?;
-        self.forget_size(&line);
+        if self.direct {
+            return None;
+        }
+        let line = self.outbox.pop()?;
+        self.wake_gate |= !self.turns.is_empty();
         Some(line)
     }
 
-    fn forget_size(&mut self, line: &Line) {
-        self.outbox_bytes -= line.bytes.len();
-        self.outbox_own -= usize::from(matches!(line.purpose, Purpose::Own));
-        self.wake_gate |= !self.turns.is_empty();
+    /// The only line that waits, for a worker to write itself: handing it to the writer, which sleeps,
+    /// would cost more than writing it.
+    pub(super) fn take_direct(&mut self) -> Option<(Line, Arc<OwnedFd>)> {
+        if self.direct || !self.writer_idle || self.outbox.len() != 1 || self.phase != Phase::Running {
+            return None;
+        }
+        let stdin = self.stdin.clone()?;
+        let line = self.outbox.pop()?;
+        self.direct = true;
+        self.wake_writer = false;
+        Some((line, stdin))
     }
 
-    /// A handshake's request is in the pipe: its time counts from now.
-    pub(super) fn handshake_written(&mut self, number: u64, now: Instant) {
-        if let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.number == number) {
-            handshake.until = now + self.settings.handshake_limit;
-            self.wake_gate = true;
+    /// The worker is done; a line that does not fit into the pipe is left to the writer.
+    pub(super) fn finish_direct(&mut self, generation: u64, rest: Option<Line>) -> Option<Line> {
+        if generation != self.generation || self.phase != Phase::Running {
+            return rest;
         }
+        self.direct = false;
+        if let Some(line) = rest {
+            self.outbox.put_back(line);
+        }
+        self.wake_writer |= self.writer_idle && self.outbox.len() > 0;
+        None
     }
 
     /// The command's deadline passed: takes its call back, or tells the child that nobody waits for it.
     pub(super) fn give_up(&mut self, sequence: u64, now: Instant) {
-        let queued = self.outbox.iter().position(
-            |line| matches!(line.purpose, Purpose::Call(name) | Purpose::Handshake(name, _) if name == sequence),
-        );
-        if let Some(line) = queued.and_then(|index| self.outbox.remove(index)) {
-            self.forget_size(&line);
+        if self.outbox.take_back_call(sequence) {
+            self.wake_gate |= !self.turns.is_empty();
             self.calls.withdraw(sequence);
             if self.handshake.as_ref().is_some_and(|handshake| handshake.sequence == sequence) {
                 self.handshake = None;
@@ -535,19 +455,18 @@ impl Session {
 
     /// A notification's deadline passed: takes it back if it still waits.
     pub(super) fn withdraw_notification(&mut self, mailbox: &Arc<Mailbox>) {
-        let queued = self.outbox.iter().position(
-            |line| matches!(&line.purpose, Purpose::Notification(waiting) if Arc::ptr_eq(waiting, mailbox)),
-        );
-        if let Some(line) = queued.and_then(|index| self.outbox.remove(index)) {
-            self.forget_size(&line);
+        if self.outbox.take_back_notification(mailbox) {
+            self.wake_gate |= !self.turns.is_empty();
         }
     }
 
     /// A new child runs.
-    pub(super) fn open(&mut self, generation: u64) {
+    pub(super) fn open(&mut self, generation: u64, stdin: Arc<OwnedFd>) {
         if self.phase != Phase::Stopped {
             self.phase = Phase::Running;
+            self.stdin = Some(stdin);
         }
+        self.direct = false;
         self.generation = generation;
         self.mode = Mode::Unknown;
         self.handshake = None;
@@ -566,6 +485,7 @@ impl Session {
         if self.phase != Phase::Stopped {
             self.phase = phase;
         }
+        self.stdin = None;
         self.handshake = None;
         self.wake_gate = true;
         self.wake_writer = true;
@@ -576,8 +496,9 @@ impl Session {
     pub(super) fn end_all(&mut self, written: &Outcome, queued: &Outcome) -> Vec<(Arc<Mailbox>, Outcome)> {
         let mut ended = Vec::new();
         let mut unwritten = BTreeSet::new();
-        while let Some(line) = self.pop() {
+        while let Some(line) = self.outbox.pop() {
             match line.purpose {
+                Purpose::Call(_) | Purpose::Handshake(..) if line.written > 0 => {}
                 Purpose::Call(sequence) | Purpose::Handshake(sequence, _) => {
                     unwritten.insert(sequence);
                 }
@@ -591,33 +512,4 @@ impl Session {
         }
         ended
     }
-}
-
-/// The child is gone or went away during the call.
-pub(super) fn broken(kind: FailureKind) -> Outcome {
-    failed(Source::TransportClosed, kind)
-}
-
-/// A failure without any reply.
-pub(super) fn failed(source: Source, kind: FailureKind) -> Outcome {
-    Outcome::Failed(Failure::broken(source, kind))
-}
-
-fn child_unavailable(due: Duration) -> Outcome {
-    let note = LifecycleNote {
-        reason: "child_restarting",
-        server_error_code: None,
-        retry_after_ms: Some(super::notice::millis(due)),
-    };
-    let (source, kind) = (Source::TransportClosed, FailureKind::ChildUnavailable);
-    Outcome::Failed(Failure::Lifecycle { status: 503, source, kind, note })
-}
-
-fn handshake_failed(failure: HandshakeFailure) -> Outcome {
-    let (status, source, kind, server_error_code) = match failure {
-        HandshakeFailure::Refused(code) => (502, Source::Protocol, FailureKind::McpHandshakeFailed, code),
-        HandshakeFailure::Silent => (504, Source::Timeout, FailureKind::McpHandshakeTimeout, None),
-    };
-    let note = LifecycleNote { reason: "handshake", server_error_code, retry_after_ms: None };
-    Outcome::Failed(Failure::Lifecycle { status, source, kind, note })
 }

@@ -2,18 +2,21 @@
 //!
 //! Invariant: nothing is logged, written or read while the lock is held.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::mcp::{FailureKind, Outcome, Source};
+use crate::mcp::{FailureKind, Head, Outcome, Source};
 use crate::net::Deadline;
 
 use super::draft::Draft;
 use super::mailbox::Mailbox;
 use super::notice::{Notice, Tag};
-use super::session::{Line, Phase, Session, Settings, Step, broken, failed};
+use super::outbox::{Line, Purpose};
+use super::outcomes::{broken, failed};
+use super::session::{Phase, Session, Settings, Step};
 use super::stdout;
 
 /// Events that may wait for the supervisor; each thread of a child sends at most one of a kind.
@@ -111,8 +114,47 @@ impl Shared {
             }
         };
         session.leave(&visitor);
+        let direct = session.take_direct();
+        let generation = session.generation;
         self.release(session);
+        if let Some((line, stdin)) = direct {
+            self.write_directly(generation, line, &stdin);
+        }
         result
+    }
+
+    /// Writes a worker's line as far as the pipe has room, in place of the writer.
+    fn write_directly(&self, generation: u64, mut line: Line, stdin: &OwnedFd) {
+        self.log_raw_line(&line);
+        // An error is left to the writer, which meets it too.
+        line.written = rustix::io::write(stdin, &line.bytes).unwrap_or(0);
+        let (rest, done) =
+            if line.written == line.bytes.len() { (None, Some(line)) } else { (Some(line), None) };
+        let orphan = self.with(|session| session.finish_direct(generation, rest));
+        if let Some(line) = done {
+            self.written(line.purpose);
+        }
+        if let Some(Line { purpose: Purpose::Notification(mailbox), .. }) = orphan {
+            mailbox.finish(broken(FailureKind::ClosedPipe));
+        }
+    }
+
+    /// A line is in the pipe.
+    pub(super) fn written(&self, purpose: Purpose) {
+        match purpose {
+            Purpose::Notification(mailbox) => mailbox.finish(Outcome::Accepted(Head::bare(200))),
+            Purpose::Handshake(_, number) => {
+                self.with(|session| session.handshake_written(number, Instant::now()));
+            }
+            Purpose::Call(_) | Purpose::Own => {}
+        }
+    }
+
+    /// Dumps a line, for those who asked for it.
+    pub(super) fn log_raw_line(&self, line: &Line) {
+        if self.log_raw_messages && line.written == 0 {
+            self.log_raw("write", String::from_utf8_lossy(&line.bytes).trim_end());
+        }
     }
 
     /// The next line for the child with this number; `None` when it is no longer to be written to.

@@ -18,7 +18,8 @@ use super::StdioTarget;
 use super::child::Child;
 use super::health::{EndReason, Health};
 use super::notice::millis;
-use super::session::{Phase, broken, failed};
+use super::outcomes::{broken, failed};
+use super::session::Phase;
 use super::shared::{Event, Shared};
 use super::stderr::Redactor;
 use super::stdout::End;
@@ -171,24 +172,24 @@ impl Supervisor {
             session.close(Phase::Down(due));
             session.calls.waiting()
         });
-        self.health.ended(ending.reason, ending.error.clone());
-        self.health.next_start(due, self.failures);
-        // An answer written just before the end is still an answer.
-        self.wait_for(&mut child, Instant::now() + LAST_OUTPUT, |child| child.stdout_ended.is_some());
-        let kind = match (child.stdout_ended, ending.reason) {
-            (Some(End::MidMessage), _) => FailureKind::UnexpectedEof,
-            _ => FailureKind::Eof,
-        };
-        let unwritten = if ending.reason == EndReason::StdinFailed { FailureKind::ClosedPipe } else { kind };
-        let ended = self.shared.with(|session| session.end_all(&broken(kind), &broken(unwritten)));
-        for (mailbox, outcome) in ended {
-            mailbox.finish(outcome);
-        }
+        let unwritten = ending.reason == EndReason::StdinFailed;
         if matches!(ending.reason, EndReason::StdoutClosed | EndReason::StdinFailed)
             && self.wait_for(&mut child, Instant::now() + EXIT_NEWS, |child| child.exited)
         {
             ending.reason = EndReason::Exit;
-            self.health.ended(ending.reason, ending.error.clone());
+        }
+        self.health.next_start(due, self.failures);
+        self.health.ended(ending.reason, ending.error.clone());
+        // An answer written just before the end is still an answer.
+        self.wait_for(&mut child, Instant::now() + LAST_OUTPUT, |child| child.stdout_ended.is_some());
+        let kind = match child.stdout_ended {
+            Some(End::MidMessage) => FailureKind::UnexpectedEof,
+            _ => FailureKind::Eof,
+        };
+        let unwritten = if unwritten { FailureKind::ClosedPipe } else { kind };
+        let ended = self.shared.with(|session| session.end_all(&broken(kind), &broken(unwritten)));
+        for (mailbox, outcome) in ended {
+            mailbox.finish(outcome);
         }
         self.log_trigger(&ending);
         child.close_stdin();

@@ -302,10 +302,12 @@ fn a_command_that_can_no_longer_be_started_is_tried_again() {
         fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         fs::rename(&new, &program).unwrap();
     };
-    write("#!/bin/sh\nread -r line\n");
+    let ready = dir.path().join("ready");
+    write(&format!("#!/bin/sh\necho > '{}'\nread -r line\n", ready.display()));
     let mut target = shell("");
     target.argv = vec![program.to_str().unwrap().to_owned()];
     let binding = started(target);
+    wait_until(|| ready.exists());
     fs::remove_file(&program).unwrap();
     assert_eq!(send(&binding, &call("1", "x", "{}"), Deadline::after(PATIENCE)).failure().2, "eof");
     wait_until(|| binding.health().last_end == Some(EndReason::SpawnFailed));
