@@ -2,6 +2,7 @@
 
 mod administering;
 mod describing;
+mod logging;
 mod polling;
 mod responding;
 mod server;
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::ids::{Channel, TunnelId, random_hex};
-use crate::net::{Cancel, HeaderList, Limits, Route, Via};
+use crate::net::{Cancel, HeaderList, Route, Trust, Via};
 use crate::secret::Secret;
 use server::{Answer, PATIENCE, Seen, Server};
 
@@ -37,7 +38,7 @@ fn settings(server: &Server) -> Settings {
 }
 
 fn route() -> Route {
-    Route { via: Via::Direct, limits: Limits::default() }
+    Route::new(Via::Direct, Trust::system())
 }
 
 fn main_only() -> ServerInfo {

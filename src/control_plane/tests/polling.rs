@@ -204,6 +204,13 @@ fn every_kind_of_failure_backs_off_and_polls_again() {
 }
 
 #[test]
+fn a_reply_beyond_64_mib_fails_its_poll_instead_of_filling_memory() {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 64 * 1024 * 1024 + 1);
+    let (rig, _) = play(vec![Answer::Raw(head.into_bytes())]);
+    assert_eq!(rig.tally.errors("other"), 1);
+}
+
+#[test]
 fn a_closed_connection_and_a_redirect_are_failures_too() {
     let (rig, seen) = play(vec![Answer::Close, Answer::status(302).with("Location", "/elsewhere")]);
     assert!(seen.iter().all(Seen::is_poll));
@@ -323,7 +330,7 @@ fn a_reply_that_is_arriving_when_polling_stops_is_read_to_its_end_and_handed_bac
 
 #[test]
 fn a_reply_that_stalls_does_not_hold_up_the_end() {
-    let (_go, gone) = bounded::<()>(0);
+    let (go, gone) = bounded::<()>(0);
     let rig = rig(Server::replaying([Answer::HeadFirst(commands(0..2).into_bytes(), gone)]), 20);
     rig.server.next();
     while rig.tally.requests.lock().unwrap().is_empty() {
@@ -332,6 +339,7 @@ fn a_reply_that_stalls_does_not_hold_up_the_end() {
     let started = Instant::now();
     assert!(rig.poller.stop().is_empty());
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    drop(go);
 }
 
 #[test]
