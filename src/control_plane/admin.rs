@@ -289,8 +289,11 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>, AdminError> {
 
 /// An empty body reads as an empty object.
 fn from_json<'a, T: Default + Deserialize<'a>>(body: &'a [u8]) -> Result<T, AdminError> {
-    if body.is_empty() {
-        return Ok(T::default());
+    match body.first() {
+        None => return Ok(T::default()),
+        // A derived visitor would take an array for a list of members.
+        Some(b'[') => return Err(AdminError::Decode("not a JSON object".to_owned())),
+        Some(_) => {}
     }
     serde_json::from_slice(body).map_err(|error| AdminError::Decode(error.to_string()))
 }

@@ -20,8 +20,8 @@ use super::raw_http;
 use super::server_info::{InvalidServerInfo, ServerInfo};
 use crate::ids::{Channel, TunnelId};
 use crate::net::{
-    Body, Cancel, Cause, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Request, Route, Uri,
-    header, retry_after,
+    Body, Cancel, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Request, Route, Uri, header,
+    retry_after,
 };
 use crate::secret::Secret;
 
@@ -29,6 +29,8 @@ use crate::secret::Secret;
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(600);
 /// Most bytes of a reply nobody reads that are drained to keep its connection.
 const DRAIN_BYTES: usize = 1024 * 1024;
+/// Longest time that is worth.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Plain values a client is made of, already validated.
 #[derive(Clone, Debug)]
@@ -107,7 +109,6 @@ pub(super) struct Reply {
     /// The control plane's id of this request.
     pub(super) tunnel_request_id: Option<String>,
     pub(super) retry_after: Option<Duration>,
-    deadline: Deadline,
     body: Body,
     dump: Option<String>,
 }
@@ -196,7 +197,7 @@ impl Client {
             duration: started.elapsed(),
             body_bytes: body.map_or(0, <[u8]>::len),
         });
-        let response = sent.map_err(|error| blame_deadline(error, deadline))?;
+        let response = sent?;
         let text =
             |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         Ok(Reply {
@@ -206,7 +207,6 @@ impl Client {
             retry_after: text(header::RETRY_AFTER.as_str())
                 .and_then(|text| retry_after(text, SystemTime::now())),
             dump: self.log_raw_http.then(|| raw_http::response_head(response.status, &response.headers)),
-            deadline,
             body: response.body,
         })
     }
@@ -215,7 +215,7 @@ impl Client {
 impl Reply {
     /// The whole body; more than `limit` bytes is an error.
     pub(super) fn read(mut self, limit: usize) -> Result<Vec<u8>, Error> {
-        let body = self.body.read_to_limit(limit).map_err(|error| blame_deadline(error, self.deadline));
+        let body = self.body.read_to_limit(limit);
         if let Some(head) = self.dump {
             raw_http::log_response(head, &body);
         }
@@ -228,7 +228,7 @@ impl Reply {
         if let Some(head) = self.dump {
             raw_http::log_response(head, &Ok::<_, Error>(bytes));
         }
-        self.body.drain(DRAIN_BYTES);
+        self.body.drain_within(DRAIN_BYTES, DRAIN_TIME);
         detail
     }
 
@@ -236,7 +236,7 @@ impl Reply {
     pub(super) fn discard(self) {
         match self.dump {
             Some(_) => drop(self.read(DRAIN_BYTES)),
-            None => self.body.drain(DRAIN_BYTES),
+            None => self.body.drain_within(DRAIN_BYTES, DRAIN_TIME),
         }
     }
 }
@@ -247,14 +247,6 @@ pub(super) fn read_error_body(body: &mut Body, limit: usize) -> (ErrorDetail, Ve
     match body.by_ref().take(limit as u64).read_to_end(&mut bytes) {
         Ok(_) => (ErrorDetail::parse(&bytes), bytes),
         Err(error) => (ErrorDetail::unreadable(&error), bytes),
-    }
-}
-
-/// Whatever the transport calls it: what breaks after the deadline broke because of it.
-fn blame_deadline(error: Error, deadline: Deadline) -> Error {
-    match error.cause {
-        Cause::Other | Cause::UnexpectedEof if deadline.is_past() => Error { cause: Cause::Timeout, ..error },
-        _ => error,
     }
 }
 

@@ -11,23 +11,26 @@ const TARGET: &str = "controlplane";
 /// One event in the making. Values are borrowed: nothing is formatted unless a sink wants it.
 pub(super) struct Event<'a> {
     level: Level,
+    wanted: bool,
     fields: Vec<(&'static str, Value<'a>)>,
 }
 
 /// Whether events of `level` are wanted; asked before collecting fields on a busy path.
 pub(super) fn enabled(level: Level) -> bool {
-    log::log_enabled!(target: TARGET, level)
+    cfg!(test) || log::log_enabled!(target: TARGET, level)
 }
 
 impl<'a> Event<'a> {
     /// An event without fields.
     pub(super) fn at(level: Level) -> Event<'a> {
-        Event { level, fields: Vec::new() }
+        Event { level, wanted: enabled(level), fields: Vec::new() }
     }
 
     /// Adds a field.
     pub(super) fn with(mut self, key: &'static str, value: impl Into<Value<'a>>) -> Event<'a> {
-        self.fields.push((key, value.into()));
+        if self.wanted {
+            self.fields.push((key, value.into()));
+        }
         self
     }
 
@@ -41,9 +44,11 @@ impl<'a> Event<'a> {
 
     /// Writes it.
     pub(super) fn emit(self, message: &str) {
-        if !enabled(self.level) {
+        if !self.wanted {
             return;
         }
+        #[cfg(test)]
+        captured::push(self.level, message, &self.fields);
         log::logger().log(
             &Record::builder()
                 .level(self.level)
@@ -53,5 +58,35 @@ impl<'a> Event<'a> {
                 .args(format_args!("{message}"))
                 .build(),
         );
+    }
+}
+
+/// The events of each test's thread.
+#[cfg(test)]
+pub(super) mod captured {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    /// An event as a sink would see it.
+    #[derive(Debug)]
+    pub(in crate::control_plane) struct Captured {
+        pub(in crate::control_plane) level: Level,
+        pub(in crate::control_plane) message: String,
+        pub(in crate::control_plane) fields: BTreeMap<&'static str, String>,
+    }
+
+    thread_local! {
+        static EVENTS: RefCell<Vec<Captured>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn push(level: Level, message: &str, fields: &[(&'static str, Value<'_>)]) {
+        let fields = fields.iter().map(|(key, value)| (*key, value.to_string())).collect();
+        EVENTS.with_borrow_mut(|events| events.push(Captured { level, message: message.to_owned(), fields }));
+    }
+
+    /// What this thread has logged since the last call.
+    pub(in crate::control_plane) fn take() -> Vec<Captured> {
+        EVENTS.take()
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::Level;
 use serde_json::Value;
@@ -60,7 +60,13 @@ pub struct MetadataFetch {
 /// Where the result will be; clones share it.
 #[derive(Clone, Default)]
 pub struct MetadataSlot {
-    shared: Arc<(Mutex<Option<Result<TunnelMetadata, String>>>, Condvar)>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    outcome: Mutex<Option<Result<TunnelMetadata, String>>>,
+    stored: Condvar,
 }
 
 impl Client {
@@ -121,23 +127,14 @@ impl Drop for MetadataFetch {
 impl MetadataSlot {
     /// The result, if there is one within `time`: the metadata, or why there is none.
     pub fn wait(&self, time: Duration) -> Option<Result<TunnelMetadata, String>> {
-        let (value, changed) = &*self.shared;
-        let until = Instant::now() + time;
-        let mut value = value.lock().unwrap_or_else(PoisonError::into_inner);
-        while value.is_none() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return None;
-            }
-            value = changed.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        value.clone()
+        let outcome = self.shared.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.shared.stored.wait_timeout_while(outcome, time, |outcome| outcome.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
     fn store(&self, outcome: Result<TunnelMetadata, String>) {
-        let (value, changed) = &*self.shared;
-        *value.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        changed.notify_all();
+        *self.shared.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        self.shared.stored.notify_all();
     }
 }
 

@@ -68,7 +68,7 @@ mod tests {
 
     fn failure(status: u16, retry_after: Option<u64>) -> PollError {
         PollError {
-            failure: PollFailure::Status(StatusError { status, detail: ErrorDetail::default() }),
+            failure: PollFailure::Status(Box::new(StatusError { status, detail: ErrorDetail::default() })),
             tunnel_request_id: None,
             retry_after: retry_after.map(Duration::from_secs),
         }

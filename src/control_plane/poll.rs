@@ -52,7 +52,7 @@ pub enum PollFailure {
     /// No usable reply.
     Transport(Error),
     /// A status other than 200 and 204.
-    Status(StatusError),
+    Status(Box<StatusError>),
     /// A reply that is not a poll's.
     Body(InvalidBody),
     /// The channels cannot be declared; nothing was sent.
@@ -123,7 +123,7 @@ impl Client {
             }
             status => {
                 let detail = reply.read_error();
-                failed(PollFailure::Status(StatusError { status, detail }), tunnel_request_id)
+                failed(PollFailure::Status(Box::new(StatusError { status, detail })), tunnel_request_id)
             }
         }
     }

@@ -273,6 +273,11 @@ impl Poller {
 }
 
 impl PollerHandle {
+    /// Whether the loop still runs. It ends by itself only if something in it panicked.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Stops polling and waits for the thread: at once if no reply is arriving, after at most 2 s
     /// otherwise. Returns the commands that were received but not queued.
     pub fn stop(mut self) -> Vec<Command> {

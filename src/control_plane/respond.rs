@@ -107,7 +107,7 @@ impl Client {
                     if deadline.is_past() {
                         return report.ended(out_of_time);
                     }
-                    if error.cause == Cause::InvalidRequest || !(is_final || !error.written) {
+                    if error.cause == Cause::InvalidRequest || (!is_final && error.written) {
                         return report;
                     }
                     None

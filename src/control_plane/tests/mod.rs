@@ -2,6 +2,7 @@
 
 mod administering;
 mod describing;
+mod logging;
 mod polling;
 mod responding;
 mod server;

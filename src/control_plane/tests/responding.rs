@@ -259,3 +259,19 @@ fn the_connection_is_kept_whatever_the_reply_carries() {
     }
     assert!(server.rest().iter().all(|seen| seen.connection == 0));
 }
+
+#[test]
+fn all_requests_of_a_process_carry_one_instance_id() {
+    let server = Server::start(|seen| match seen.method.as_str() {
+        "POST" => Answer::status(200),
+        _ => Answer::json(200, "{}"),
+    });
+    let client = client(&server);
+    client.fetch_metadata().unwrap();
+    client.poll(1).unwrap();
+    post(&client, &answer(), Deadline::NEVER);
+    let seen = server.rest();
+    let ids: Vec<_> = seen.iter().map(|seen| seen.header("x-tunnel-client-instance-id").unwrap()).collect();
+    assert_eq!(ids.len(), 3);
+    assert!(ids.iter().all(|id| *id == ids[0]));
+}

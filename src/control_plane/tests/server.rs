@@ -31,6 +31,8 @@ pub(super) enum Answer {
     Reply(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Send the head, and the body when the receiver yields or is disconnected.
     HeadFirst(Vec<u8>, Receiver<()>),
+    /// These bytes, head and all.
+    Raw(Vec<u8>),
     /// Read the request and close.
     Close,
     /// Never answer; hold the connection until the server ends.
@@ -132,17 +134,6 @@ impl Server {
         self.seen.recv_timeout(PATIENCE).expect("no further request arrived")
     }
 
-    /// The next request for which `wanted` holds; skips others.
-    pub(super) fn next_where(&self, wanted: impl Fn(&Seen) -> bool) -> Seen {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let seen = self.seen.recv_deadline(until).expect("no such request arrived");
-            if wanted(&seen) {
-                return seen;
-            }
-        }
-    }
-
     /// Requests that have arrived and nobody has asked for yet.
     pub(super) fn rest(&self) -> Vec<Seen> {
         self.seen.try_iter().collect()
@@ -178,7 +169,11 @@ fn serve(stream: TcpStream, connection: usize, script: &Arc<Script>, sender: &Se
         // What the script closed over may be gone by now; the request still counts.
         let _ = sender.send(seen);
         let sent = match answer {
-            Answer::Close => return,
+            Answer::Close => {
+                // The listener's thread holds a clone of this socket.
+                let _ = writer.shutdown(std::net::Shutdown::Both);
+                return;
+            }
             Answer::Hang => {
                 let _ = reader.read(&mut [0]);
                 return;
@@ -187,6 +182,7 @@ fn serve(stream: TcpStream, connection: usize, script: &Arc<Script>, sender: &Se
                 let head = head(status, &headers, body.len());
                 writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&body))
             }
+            Answer::Raw(bytes) => writer.write_all(&bytes),
             Answer::HeadFirst(body, go) => {
                 let head = head(200, &[], body.len());
                 writer.write_all(head.as_bytes()).and_then(|()| {
