@@ -564,3 +564,21 @@ fn header_values_survive_in_order() {
     let seen = server.next_seen();
     assert!(seen.contains("x-b: 1\r\nx-b: 2\r\n"), "{seen}");
 }
+
+#[test]
+fn user_info_becomes_an_authorization_header_unless_there_is_one() {
+    let server = Server::answering(reply("200 OK", ""));
+    let client = client(&direct());
+    let uri = format!("http://us%40er:p%20w@{}/", server.address).parse().unwrap();
+    fetch(&client, get(&uri)).unwrap();
+    let seen = server.next_seen();
+    assert!(seen.contains("authorization: Basic dXNAZXI6cCB3\r\n"), "{seen}");
+    assert!(seen.contains(&format!("host: {}\r\n", server.address)), "{seen}");
+
+    let mut request = get(&uri);
+    request.headers.insert("authorization", HeaderValue::from_static("Bearer own"));
+    fetch(&client, request).unwrap();
+    let seen = server.next_seen();
+    assert!(seen.contains("authorization: Bearer own\r\n") && !seen.contains("Basic"), "{seen}");
+    assert_eq!(server.accepted(), 1);
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use net_support::*;
 use tunnel_client::net::{
     Cancel, Cause, Deadline, EnvironmentProxies, HttpClient, ProxyPolicy, ProxyUrl, Request, Route, Trust,
-    Via,
+    Via, check_proxy,
 };
 
 fn through(proxy: &str) -> Route {
@@ -233,4 +233,28 @@ fn refusals_of_a_socks_proxy_keep_their_cause() {
     let error = fetch(&client, get(&"http://t.example/".parse().unwrap())).unwrap_err();
     assert_eq!(error.cause, Cause::Dial);
     assert!(error.message.contains("credentials"), "{error}");
+}
+
+#[test]
+fn a_check_tells_how_a_proxy_fails() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let open = Server::answering("HTTP/1.1 200 OK\r\n\r\n");
+    let closed = Server::answering(reply("407 Proxy Authentication Required", ""));
+    let hangs_up = Server::new(|peer| {
+        peer.request();
+    });
+    for (scheme, address, target, status, failure) in [
+        ("http", open.address, Some("t.example:443"), Some(200), None),
+        ("http", open.address, None, None, None),
+        ("http", closed.address, Some("t.example:443"), Some(407), Some(("connect", "bad_status"))),
+        ("http", hangs_up.address, Some("t.example:443"), None, Some(("connect", "connect_error"))),
+        ("http", gone, Some("t.example:443"), None, Some(("tcp", "dial_error"))),
+    ] {
+        let proxy = ProxyUrl::parse(&format!("{scheme}://u:p@{address}")).unwrap();
+        let check = check_proxy(&proxy, target, &Trust::system(), &Cancel::new());
+        let found = check.failure.map(|failure| (failure.phase, failure.reason));
+        assert_eq!((check.status, found), (status, failure), "{proxy} {target:?}");
+        assert_eq!(check.connect.is_some(), found.is_none_or(|(phase, _)| phase == "connect"));
+    }
+    assert!(closed.next_seen().contains("\r\nProxy-Authorization: Basic dTpw\r\n"));
 }

@@ -225,7 +225,8 @@ fn a_silent_handshake_ends_with_its_own_limit_the_deadline_or_the_cancellation()
 
     let late = Request { deadline: Deadline::after(Duration::from_millis(50)), ..get(&uri) };
     assert_eq!(fetch(&client(&direct()), late).unwrap_err().cause, Cause::Timeout);
-    (server.next_seen(), server.next_seen());
+    server.next_seen();
+    server.next_seen();
 
     let cancel = Cancel::new();
     let client = HttpClient::new(&direct(), &cancel);

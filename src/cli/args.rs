@@ -10,6 +10,11 @@ use crate::config::settings::Kind;
 
 use super::Failure;
 
+/// A flag of an argh command, which has default and help itself.
+pub(super) const fn flag(name: &'static str, kind: Kind) -> OwnFlag {
+    OwnFlag { name, kind, default: "", help: "" }
+}
+
 /// Parsed, or help was asked for: its text.
 pub(super) enum Parsed<T> {
     Command(T),

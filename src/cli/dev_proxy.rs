@@ -23,7 +23,7 @@ use crate::ops::log::{Fields, install_on_stderr};
 use crate::secret::Secret;
 use crate::server::{ListenAt, Local, LocalOptions};
 
-use super::args::{Parsed, parse};
+use super::args::{Parsed, flag, parse};
 use super::{Failure, help, signals};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:0";
@@ -103,25 +103,25 @@ struct DevProxy {
 
 const REPEATED: Kind = Kind::List(Separator::Line);
 const FLAGS: &[OwnFlag] = &[
-    OwnFlag { name: "listen", kind: Kind::Text },
-    OwnFlag { name: "listen-unix-socket", kind: Kind::Text },
-    OwnFlag { name: "tunnel-id", kind: Kind::Text },
-    OwnFlag { name: "mcp-server-url", kind: REPEATED },
-    OwnFlag { name: "mcp-command", kind: REPEATED },
-    OwnFlag { name: "profile", kind: Kind::Text },
-    OwnFlag { name: "profile-file", kind: Kind::Text },
-    OwnFlag { name: "profile-dir", kind: Kind::Text },
-    OwnFlag { name: "health-listen-addr", kind: Kind::Text },
-    OwnFlag { name: "health-url-file", kind: Kind::Text },
-    OwnFlag { name: "url-file", kind: Kind::Text },
-    OwnFlag { name: "backend", kind: Kind::Text },
-    OwnFlag { name: "engine-queue-backend", kind: Kind::Text },
-    OwnFlag { name: "engine-redis-url", kind: Kind::Text },
-    OwnFlag { name: "print-json", kind: Kind::Bool },
-    OwnFlag { name: "duration", kind: Kind::Duration },
-    OwnFlag { name: "readiness-timeout", kind: Kind::Duration },
-    OwnFlag { name: "response-timeout", kind: Kind::Duration },
-    OwnFlag { name: "client-last-seen-timeout", kind: Kind::Duration },
+    flag("listen", Kind::Text),
+    flag("listen-unix-socket", Kind::Text),
+    flag("tunnel-id", Kind::Text),
+    flag("mcp-server-url", REPEATED),
+    flag("mcp-command", REPEATED),
+    flag("profile", Kind::Text),
+    flag("profile-file", Kind::Text),
+    flag("profile-dir", Kind::Text),
+    flag("health-listen-addr", Kind::Text),
+    flag("health-url-file", Kind::Text),
+    flag("url-file", Kind::Text),
+    flag("backend", Kind::Text),
+    flag("engine-queue-backend", Kind::Text),
+    flag("engine-redis-url", Kind::Text),
+    flag("print-json", Kind::Bool),
+    flag("duration", Kind::Duration),
+    flag("readiness-timeout", Kind::Duration),
+    flag("response-timeout", Kind::Duration),
+    flag("client-last-seen-timeout", Kind::Duration),
 ];
 
 pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
@@ -133,12 +133,14 @@ pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
     let stop = Cancel::new();
     let force = Cancel::new();
     let _signals = signals::watch(&stop, &force).map_err(Failure::new)?;
-    let local = start_server(&arguments)?;
+    let api_key = Secret::new(random_hex().map_err(Failure::new)?);
+    let local = start_server(&arguments, &api_key)?;
     if let Some(warning) = local.warning() {
         eprintln!("{warning}");
     }
-    let (config, listen) = client_config(&arguments, &local)?;
-    let material = Material::load(&config, local.client_socket().map(Path::to_owned)).map_err(Failure::new)?;
+    let (config, listen) = client_config(&arguments, &local, &api_key)?;
+    let material =
+        Material::load(&config, local.client_socket().map(Path::to_owned)).map_err(Failure::new)?;
     let instance_id = random_hex().map_err(Failure::new)?;
     let fields =
         Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(local.tunnel_id().to_string()) };
@@ -238,7 +240,9 @@ fn check(arguments: &DevProxy) -> Result<(), Failure> {
         ("redis", _) => {
             let url = arguments.engine_redis_url.clone().or_else(|| std::env::var(REDIS_URL).ok());
             return Err(Failure::new(match url.filter(|url| !url.is_empty()) {
-                None => format!("the redis queue backend needs a URL: give --engine-redis-url or set {REDIS_URL}"),
+                None => {
+                    format!("the redis queue backend needs a URL: give --engine-redis-url or set {REDIS_URL}")
+                }
                 Some(_) => "the redis queue backend is not part of this build; use inmem".to_owned(),
             }));
         }
@@ -259,15 +263,15 @@ fn check(arguments: &DevProxy) -> Result<(), Failure> {
     }
 }
 
-fn start_server(arguments: &DevProxy) -> Result<Local, Failure> {
+fn start_server(arguments: &DevProxy, api_key: &Secret<String>) -> Result<Local, Failure> {
     let tunnel_id = TunnelId::parse(arguments.tunnel_id.trim()).map_err(Failure::new)?;
-    let api_key = Secret::new(random_hex().map_err(Failure::new)?);
     let ingress = match &arguments.listen_unix_socket {
         Some(path) => ListenAt::Unix(path.clone()),
         None => {
             let text = arguments.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
-            let address: SocketAddr =
-                text.parse().map_err(|e| Failure::new(format!("--listen {text:?} is no IP address and port: {e}")))?;
+            let address: SocketAddr = text
+                .parse()
+                .map_err(|e| Failure::new(format!("--listen {text:?} is no IP address and port: {e}")))?;
             ListenAt::Tcp(address)
         }
     };
@@ -275,13 +279,17 @@ fn start_server(arguments: &DevProxy) -> Result<Local, Failure> {
         ingress,
         response_timeout: positive(&arguments.response_timeout, Duration::from_secs(30))?,
         client_last_seen_timeout: positive(&arguments.client_last_seen_timeout, Duration::from_secs(20))?,
-        ..LocalOptions::new(tunnel_id, api_key)
+        ..LocalOptions::new(tunnel_id, api_key.clone())
     };
     Local::start(options).map_err(Failure::new)
 }
 
 /// The client's configuration, and whether it opens a health listener.
-fn client_config(arguments: &DevProxy, local: &Local) -> Result<(Config, bool), Failure> {
+fn client_config(
+    arguments: &DevProxy,
+    local: &Local,
+    api_key: &Secret<String>,
+) -> Result<(Config, bool), Failure> {
     let mut flags = FlagValues::default();
     let mut set = |setting: &settings::Setting, value: &str| flags.set(setting.flag, vec![value.to_owned()]);
     set(&settings::CONTROL_PLANE_BASE_URL, &local.client_base_url());
@@ -304,23 +312,24 @@ fn client_config(arguments: &DevProxy, local: &Local) -> Result<(Config, bool), 
     if arguments.health_listen_addr.is_none() {
         set(&settings::HEALTH_LISTEN_ADDR, DEFAULT_LISTEN);
     }
-    for (setting, values) in
-        [(&settings::MCP_SERVER_URL, &arguments.mcp_server_url), (&settings::MCP_COMMAND, &arguments.mcp_command)]
-    {
+    for (setting, values) in [
+        (&settings::MCP_SERVER_URL, &arguments.mcp_server_url),
+        (&settings::MCP_COMMAND, &arguments.mcp_command),
+    ] {
         if !values.is_empty() {
             flags.set(setting.flag, values.clone());
         }
     }
     let mut environment = Environment::of_process();
-    environment.set(settings::CONTROL_PLANE_API_KEY.variable, local.api_key().expose().as_str());
+    environment.set(settings::CONTROL_PLANE_API_KEY.variable, api_key.expose().as_str());
     let config = load(&flags, &environment).map_err(Failure::new)?;
     Ok((config, listen))
 }
 
 /// A duration; zero and less mean `default`.
 fn positive(text: &str, default: Duration) -> Result<Duration, Failure> {
-    let nanos = parse_duration(text).ok_or_else(|| Failure::new(format!("invalid duration {text:?}")))?;
-    Ok(u64::try_from(nanos).ok().filter(|nanos| *nanos > 0).map_or(default, Duration::from_nanos))
+    let duration = parse_duration(text).ok_or_else(|| Failure::new(format!("invalid duration {text:?}")))?;
+    Ok(if duration.is_zero() { default } else { duration })
 }
 
 fn connection_text(local: &Local) -> String {

@@ -85,7 +85,11 @@ pub(super) fn run() -> String {
             (format!("--{} {}", setting.flag, setting.value_name()), format!("{}{default}", setting.help))
         })
         .collect();
-    rows.extend(super::run::OWN_HELP.iter().map(|(flag, help)| (format!("--{flag}"), (*help).to_owned())));
+    rows.extend(settings::RUN_FLAGS.iter().map(|flag| {
+        let default =
+            if flag.default.is_empty() { String::new() } else { format!(" (default {})", flag.default) };
+        (format!("--{}", flag.name), format!("{}{default}", flag.help))
+    }));
     rows.sort();
     for (flag, help) in rows {
         text.push_str(&format!("  {}\n        {help}\n", flag.trim_end()));

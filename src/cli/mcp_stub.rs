@@ -7,7 +7,7 @@ use crate::config::settings::Kind;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
 
-use super::args::{Parsed, parse};
+use super::args::{Parsed, flag, parse};
 use super::{Failure, help, signals};
 
 /// Serve a small demo MCP server with OAuth metadata until SIGINT or SIGTERM.
@@ -27,11 +27,8 @@ struct McpStub {
     _extra: Vec<String>,
 }
 
-const FLAGS: &[OwnFlag] = &[
-    OwnFlag { name: "listen-addr", kind: Kind::Text },
-    OwnFlag { name: "server-name", kind: Kind::Text },
-    OwnFlag { name: "server-version", kind: Kind::Text },
-];
+const FLAGS: &[OwnFlag] =
+    &[flag("listen-addr", Kind::Text), flag("server-name", Kind::Text), flag("server-version", Kind::Text)];
 
 pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
     let arguments: McpStub = match parse("tunnel-client dev mcp-stub", words, FLAGS)? {

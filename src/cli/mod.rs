@@ -15,7 +15,8 @@ mod signals;
 use std::fmt;
 use std::process::ExitCode;
 
-pub use server::server_main;
+pub use self::server::server_main;
+
 
 /// A command failed; the message is all that is printed.
 #[derive(Debug)]
@@ -33,7 +34,8 @@ impl Failure {
 
 /// Runs `tunnel-client` with the process's arguments.
 pub fn client_main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     match client(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -69,5 +71,7 @@ fn client(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn unknown_command(word: &str, parent: &str) -> Failure {
-    Failure::new(format!("unknown command \"{word}\" for \"{parent}\"\nRun \"{parent} --help\" for the commands there are."))
+    Failure::new(format!(
+        "unknown command \"{word}\" for \"{parent}\"\nRun \"{parent} --help\" for the commands there are."
+    ))
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::flags::{Extracted, FlagValues, OwnFlag, extract};
-use crate::config::settings::{self, Kind};
-use crate::config::{Config, Environment, load};
+use crate::config::{Config, Environment, Extracted, FlagValues, check_stub_flags, extract, load, settings};
 use crate::daemon::{Daemon, Material, Options};
 use crate::ids::random_hex;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
@@ -17,37 +15,25 @@ use super::{Failure, help, signals};
 const STOP_BUDGET: Duration = Duration::from_secs(15);
 
 const STUB: &str = "embedded-mcp-stub";
-const STUB_ADDR: &str = "embedded-mcp-listen-addr";
-const STUB_NAME: &str = "embedded-mcp-server-name";
-const STUB_VERSION: &str = "embedded-mcp-server-version";
-
-const OWN_FLAGS: &[OwnFlag] = &[
-    OwnFlag { name: STUB, kind: Kind::Bool },
-    OwnFlag { name: STUB_ADDR, kind: Kind::Text },
-    OwnFlag { name: STUB_NAME, kind: Kind::Text },
-    OwnFlag { name: STUB_VERSION, kind: Kind::Text },
-];
-
-/// Help of the flags that are no settings.
-pub(super) const OWN_HELP: &[(&str, &str)] = &[
-    ("embedded-mcp-stub", "Serve a demo MCP server in this process and use it as channel main."),
-    ("embedded-mcp-listen-addr string", "Address of the demo MCP server (default 127.0.0.1:0)"),
-    ("embedded-mcp-server-name string", "Name of the demo MCP server (default mcp-stub)"),
-    ("embedded-mcp-server-version string", "Version of the demo MCP server (default 0.1.0)"),
-];
 
 pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
     let Extracted { mut flags, positionals, help } =
-        extract(words.iter().copied(), settings::ALL, OWN_FLAGS).map_err(Failure::new)?;
+        extract(words.iter().copied(), settings::ALL, settings::RUN_FLAGS).map_err(Failure::new)?;
     if help {
         return help::print(&help::run());
     }
     let stop = Cancel::new();
     let force = Cancel::new();
     let _signals = signals::watch(&stop, &force).map_err(Failure::new)?;
-    let _stub = embedded_stub(&mut flags)?;
-    let config = load(&flags, &Environment::of_process())
-        .map_err(|errors| Failure::new(errors.with_prefix("configure tunnel-client: ")))?;
+    let environment = Environment::of_process();
+    // With a place-holder for the demo server's address, which is known only once it runs: nothing is
+    // started for a configuration that is wrong.
+    let with_stub = claim_main_for_stub(&mut flags)?;
+    let mut config = configure(&flags, &environment)?;
+    let _stub = if with_stub { Some(start_stub(&mut flags)?) } else { None };
+    if with_stub {
+        config = configure(&flags, &environment)?;
+    }
     let material = Material::load(&config, None)
         .map_err(|error| Failure::new(format!("configure tunnel-client: {error}")))?;
     let instance_id = random_hex().map_err(start_failure)?;
@@ -81,24 +67,25 @@ fn warn(config: &Config, positionals: &[String]) {
     }
 }
 
-/// Starts the demo MCP server if it is asked for, and makes it channel `main`.
-fn embedded_stub(flags: &mut FlagValues) -> Result<Option<Stub>, Failure> {
-    if !flags.is_true(STUB) {
-        return Ok(None);
+fn configure(flags: &FlagValues, environment: &Environment) -> Result<Config, Failure> {
+    load(flags, environment).map_err(|errors| Failure::new(errors.with_prefix("configure tunnel-client: ")))
+}
+
+/// Makes the demo MCP server channel `main`, if it is asked for.
+fn claim_main_for_stub(flags: &mut FlagValues) -> Result<bool, Failure> {
+    check_stub_flags(flags).map_err(Failure::new)?;
+    let wanted = flags.is_true(STUB);
+    if wanted {
+        flags.set(settings::MCP_SERVER_URL.flag, vec!["channel=main,url=http://127.0.0.1/mcp".to_owned()]);
     }
-    for taken in [settings::MCP_COMMAND.flag, settings::MCP_SERVER_URL.flag] {
-        if flags.is_given(taken) {
-            return Err(Failure::new(format!(
-                "--embedded-mcp-stub cannot be combined with --{taken}; use one main MCP target path"
-            )));
-        }
-    }
+    Ok(wanted)
+}
+
+fn start_stub(flags: &mut FlagValues) -> Result<Stub, Failure> {
     let text = |flag: &str, default: &str| flags.last(flag).unwrap_or(default).to_owned();
-    let (address, name, version) = (
-        text(STUB_ADDR, DEFAULT_LISTEN_ADDR),
-        text(STUB_NAME, DEFAULT_NAME),
-        text(STUB_VERSION, DEFAULT_VERSION),
-    );
+    let address = text("embedded-mcp-listen-addr", DEFAULT_LISTEN_ADDR);
+    let name = text("embedded-mcp-server-name", DEFAULT_NAME);
+    let version = text("embedded-mcp-server-version", DEFAULT_VERSION);
     let stub = Stub::start(&address, &name, &version)
         .map_err(|error| Failure::new(format!("start embedded MCP stub: listen {address}: {error}")))?;
     help::print(&format!(
@@ -113,5 +100,5 @@ fn embedded_stub(flags: &mut FlagValues) -> Result<Option<Stub>, Failure> {
         stub.server_metadata_url(),
     ))?;
     flags.set(settings::MCP_SERVER_URL.flag, vec![format!("channel=main,url={}", stub.url())]);
-    Ok(Some(stub))
+    Ok(stub)
 }

@@ -27,7 +27,7 @@ impl Loader<'_> {
         let Lookup::Found(found) = self.text(&settings::CA_BUNDLE) else { return None };
         let path = reference::path(&found.text, self.environment)
             .and_then(|path| path.map(|path| has_certificate(&path).map(|()| path)).transpose());
-        let named = path.map_err(|reason| format!("{INVALID_CA_BUNDLE} ({}): {reason}", found.source));
+        let named = path.map_err(|reason| format!("{INVALID_CA_BUNDLE}: {reason} ({})", found.source));
         self.findings.check(ErrorKind::Other, named).flatten()
     }
 

@@ -84,7 +84,7 @@ impl Loader<'_> {
         })
     }
 
-    fn base_url(&mut self, with_certificate: bool) -> Option<url::Url> {
+    pub(crate) fn base_url(&mut self, with_certificate: bool) -> Option<url::Url> {
         let mut found = self.text_or_default(&settings::CONTROL_PLANE_BASE_URL)?;
         if with_certificate && found.text.trim().trim_end_matches('/') == DEFAULT_BASE_URL {
             found.text = MTLS_BASE_URL.to_owned();
@@ -100,7 +100,7 @@ impl Loader<'_> {
             url
         });
         let named =
-            parsed.map_err(|reason| format!("invalid control-plane.base-url ({}): {reason}", found.source));
+            parsed.map_err(|reason| format!("invalid control-plane.base-url: {reason} ({})", found.source));
         let url = self.findings.check(ErrorKind::BaseUrl, named)?;
         if url.scheme() == "http" && !urls::is_loopback(&url) {
             self.findings.warn(format!(
@@ -112,10 +112,10 @@ impl Loader<'_> {
         Some(url)
     }
 
-    fn url_path(&mut self) -> Option<String> {
+    pub(crate) fn url_path(&mut self) -> Option<String> {
         let found = self.text_or_default(&settings::CONTROL_PLANE_URL_PATH)?;
         let named = urls::url_path(&found.text)
-            .map_err(|reason| format!("invalid control-plane.url-path ({}): {reason}", found.source));
+            .map_err(|reason| format!("invalid control-plane.url-path: {reason} ({})", found.source));
         self.findings.check(ErrorKind::Other, named)
     }
 
@@ -147,7 +147,7 @@ impl Loader<'_> {
                 let text = found.text.trim();
                 if text.contains(char::is_control) {
                     let message = format!(
-                        "invalid control-plane.organization-id ({}): it contains a line break or control character",
+                        "invalid control-plane.organization-id: it contains a line break or control character ({})",
                         found.source
                     );
                     self.findings.error(ErrorKind::Other, message);
@@ -176,7 +176,7 @@ impl Loader<'_> {
         let shown = match &source {
             Source::Flag(flag) => {
                 let named = reference::key_flag(&text, self.environment)
-                    .map_err(|reason| format!("invalid {flag} (--{flag}): {reason}"));
+                    .map_err(|reason| format!("invalid --{flag}: {reason}"));
                 let names_key = text.ends_with(setting.variable) || text.ends_with(LAST_KEY_VARIABLE);
                 let kind = if names_key { ErrorKind::ApiKey } else { ErrorKind::Other };
                 let resolved = self.findings.check(kind, named)?;
@@ -245,7 +245,7 @@ impl Loader<'_> {
             });
         }
         if let Some(reason) = wrong {
-            let message = format!("invalid control-plane.poll-channel ({source}): {reason}");
+            let message = format!("invalid control-plane.poll-channel: {reason} ({source})");
             self.findings.error(ErrorKind::Other, message);
             return None;
         }

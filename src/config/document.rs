@@ -8,7 +8,7 @@ use super::reference::{self, Origin};
 use super::schema::{self, Entry, Text, Value};
 use super::select::Selection;
 use super::settings::{self, Setting};
-use super::yaml::Problem;
+use super::yaml::{self, Problem};
 use super::{Document, headers};
 use crate::secret::Secret;
 
@@ -45,20 +45,7 @@ impl Loader<'_> {
         }
         self.document.path = path.display().to_string();
         self.document.values = values;
-        let mut document =
-            Document { path: Some(path), bytes: Some(Secret::new(bytes)), ..Document::default() };
-        match selection {
-            Selection::Nothing | Selection::Config(_) => {}
-            Selection::Profile { name, directory, .. } => {
-                document.profile_name = Some(name);
-                document.profile_dir = Some(directory);
-            }
-            Selection::ProfileFile { name, directory, .. } => {
-                document.profile_name = Some(name);
-                document.profile_dir = Some(directory);
-                document.from_profile_file = true;
-            }
-        }
+        let document = Document { bytes: Some(Secret::new(bytes)), ..described(selection) };
         self.resolve_document();
         Ok(document)
     }
@@ -167,6 +154,31 @@ impl Loader<'_> {
         }
         self.document.headers.insert(setting.yaml, list.finish());
     }
+}
+
+/// What is known of a selected document before it is read.
+pub(crate) fn described(selection: Selection) -> Document {
+    let path = selection.path().map(Path::to_path_buf);
+    let from_profile_file = matches!(selection, Selection::ProfileFile { .. });
+    let (profile_name, profile_dir) = match selection {
+        Selection::Nothing | Selection::Config(_) => (None, None),
+        Selection::Profile { name, directory, .. } | Selection::ProfileFile { name, directory, .. } => {
+            (Some(name), Some(directory))
+        }
+    };
+    Document { path, profile_name, profile_dir, from_profile_file, bytes: None }
+}
+
+/// The first document of a file's bytes as JSON, for showing it; numbers and booleans by YAML's rules.
+///
+/// # Errors
+///
+/// A sentence with the line.
+pub fn document_as_json(bytes: &[u8]) -> Result<serde_json::Value, String> {
+    let parsed = yaml::decode(bytes).and_then(|text| yaml::parse(&text));
+    parsed
+        .map(|parsed| yaml::to_json(&parsed.root))
+        .map_err(|problem| format!("line {}: {}", problem.line, problem.text))
 }
 
 /// All problems of one document, one a line.

@@ -27,6 +27,12 @@ impl SignedDuration {
     }
 }
 
+/// A duration of flags and settings, such as `1m30s`; negative ones read as zero, `None` is anything
+/// else.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    parse(text).map(|duration| duration.non_negative().unwrap_or_default())
+}
+
 /// `[+-]? (number unit)+`, or a bare `0`; `None` if `text` is anything else or too large.
 pub(crate) fn parse(text: &str) -> Option<SignedDuration> {
     let (negative, mut rest) = match text.as_bytes().first()? {

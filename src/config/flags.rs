@@ -16,6 +16,10 @@ pub struct OwnFlag {
     pub name: &'static str,
     /// What it holds; only the kind's syntax matters here.
     pub kind: Kind,
+    /// Value when it is not given, for help; empty for none.
+    pub default: &'static str,
+    /// One sentence for help and manual.
+    pub help: &'static str,
 }
 
 /// What a command line held.
@@ -244,8 +248,8 @@ mod tests {
     use crate::config::settings::ALL;
 
     const OWN: &[OwnFlag] = &[
-        OwnFlag { name: "embedded-mcp-stub", kind: Kind::Bool },
-        OwnFlag { name: "port", kind: Kind::Integer },
+        OwnFlag { name: "embedded-mcp-stub", kind: Kind::Bool, default: "false", help: "" },
+        OwnFlag { name: "port", kind: Kind::Integer, default: "", help: "" },
     ];
 
     fn run(arguments: &[&str]) -> Result<Extracted, FlagError> {

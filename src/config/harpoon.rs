@@ -13,6 +13,9 @@ const MAX_REDIRECTS: i64 = 5;
 const MAX_LABEL_CHARS: usize = 64;
 const HTTP_STREAMABLE: &str = "http-streamable";
 
+/// The parts of an entry, by the keys of its text form.
+type Parts = BTreeMap<&'static str, String>;
+
 impl Loader<'_> {
     /// Loads the section; `None` means that something was reported.
     pub(crate) fn harpoon(&mut self, global_proxy: Option<&ProxySetting>) -> Option<Harpoon> {
@@ -52,7 +55,7 @@ impl Loader<'_> {
 
     fn targets(&mut self, plaintext: bool) -> Option<Vec<HarpoonTarget>> {
         let setting = &settings::HARPOON_TARGETS;
-        let mut found: Vec<(Result<BTreeMap<&'static str, String>, String>, Source)> = Vec::new();
+        let mut found: Vec<(Result<Parts, String>, Source)> = Vec::new();
         let mut whole = true;
         if self.document_is_silenced(setting) {
             if let Lookup::Found((texts, source)) = self.list(setting) {
@@ -82,7 +85,7 @@ impl Loader<'_> {
         let mut targets: Vec<HarpoonTarget> = Vec::with_capacity(found.len());
         for (parts, source) in found {
             let target = parts.and_then(|parts| self.target(&parts, plaintext));
-            let named = target.map_err(|reason| format!("invalid harpoon target ({source}): {reason}"));
+            let named = target.map_err(|reason| format!("invalid harpoon target: {reason} ({source})"));
             match self.findings.check(ErrorKind::Other, named) {
                 None => whole = false,
                 Some(target) if targets.iter().any(|have| have.label == target.label) => {
@@ -95,11 +98,7 @@ impl Loader<'_> {
         whole.then_some(targets)
     }
 
-    fn target(
-        &self,
-        parts: &BTreeMap<&'static str, String>,
-        plaintext: bool,
-    ) -> Result<HarpoonTarget, String> {
+    fn target(&self, parts: &Parts, plaintext: bool) -> Result<HarpoonTarget, String> {
         let part = |key: &str| parts.get(key).map(String::as_str).unwrap_or_default();
         let (label, url) = (part("label"), part("url"));
         if label.is_empty() || url.is_empty() {
@@ -156,7 +155,7 @@ impl Loader<'_> {
             if pieces.iter().all(|piece| compile(piece).is_ok()) {
                 good.extend(pieces);
             } else if let Err(error) = compile(item) {
-                let message = format!("invalid harpoon host regex {item:?} ({source}): {error}");
+                let message = format!("invalid harpoon host regex {item:?}: {error} ({source})");
                 self.findings.error(ErrorKind::Other, message);
                 return None;
             } else {
@@ -187,8 +186,7 @@ fn is_label(text: &str) -> bool {
 }
 
 /// Keys and values of an entry's text, and the keys that nobody knows.
-#[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
-fn target_parts(entry: &str) -> Result<(BTreeMap<&'static str, String>, Vec<String>), String> {
+fn target_parts(entry: &str) -> Result<(Parts, Vec<String>), String> {
     let Kind::Entries(_, fields) = settings::HARPOON_TARGETS.kind else { return Ok(Default::default()) };
     let (mut parts, mut unknown) = (BTreeMap::new(), Vec::new());
     for segment in entry.split(',').map(str::trim).filter(|segment| !segment.is_empty()) {

@@ -56,7 +56,7 @@ impl Collector {
                 }
             },
         };
-        loader.findings.error(ErrorKind::Other, format!("invalid {flag} ({source}): {wrong}"));
+        loader.findings.error(ErrorKind::Other, format!("invalid {flag}: {wrong} ({source})"));
     }
 
     fn check(&self, name: &str) -> Result<(), String> {
@@ -75,7 +75,7 @@ impl Collector {
             self.insert(name, value.trim().to_owned())
         });
         if let Err(wrong) = checked {
-            findings.error(ErrorKind::Other, format!("invalid {} ({source}): {wrong}", self.setting.flag));
+            findings.error(ErrorKind::Other, format!("invalid {}: {wrong} ({source})", self.setting.flag));
         }
     }
 
@@ -165,7 +165,7 @@ impl Loader<'_> {
             match item.split_once(':') {
                 Some((name, value)) => list.add(name, value, &source, self),
                 None => {
-                    let message = format!("invalid {} ({source}): expected `Key: Value`", setting.flag);
+                    let message = format!("invalid {}: expected `Key: Value` ({source})", setting.flag);
                     self.findings.error(ErrorKind::Other, message);
                 }
             }

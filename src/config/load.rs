@@ -5,11 +5,11 @@
 
 use std::path::PathBuf;
 
-use super::error::{ConfigErrors, ErrorKind};
+use super::error::{ConfigError, ConfigErrors, ErrorKind};
 use super::loader::{Loader, Lookup, Source};
 use super::{
-    AdminUi, Cloudflared, Config, Environment, FlagValues, Health, Log, LogFormat, LogLevel, reference,
-    select, settings, urls,
+    AdminUi, Cloudflared, Config, Document, Environment, FlagValues, Health, Log, LogFormat, LogLevel,
+    document, reference, select, settings, urls,
 };
 use crate::secret::Secret;
 
@@ -71,9 +71,35 @@ pub fn load(flags: &FlagValues, environment: &Environment) -> Result<Config, Con
     };
     // A section is missing only if it reported an error, and there was none.
     assembled().ok_or_else(|| {
-        super::ConfigError::new(ErrorKind::Other, "the configuration is incomplete; please report this")
-            .into()
+        ConfigError::new(ErrorKind::Other, "the configuration is incomplete; please report this").into()
     })
+}
+
+/// The document that a load would read, without reading it.
+///
+/// # Errors
+///
+/// Contradicting selectors, a bad profile name, or no directory for it.
+pub fn selected_document(flags: &FlagValues, environment: &Environment) -> Result<Document, ConfigErrors> {
+    Ok(document::described(select::select(flags, environment)?))
+}
+
+/// Refuses targets beside the embedded stub, which is a target itself; only flags count.
+///
+/// # Errors
+///
+/// A sentence naming both flags.
+pub fn check_stub_flags(flags: &FlagValues) -> Result<(), ConfigError> {
+    let stub = settings::EMBEDDED_STUB;
+    let targets = [settings::MCP_COMMAND.flag, settings::MCP_SERVER_URL.flag];
+    match targets.into_iter().find(|target| flags.is_true(stub) && flags.is_given(target)) {
+        None => Ok(()),
+        Some(target) => {
+            let message =
+                format!("--{stub} cannot be combined with --{target}; use one main MCP target path");
+            Err(ConfigError::new(ErrorKind::McpTarget, message))
+        }
+    }
 }
 
 impl Loader<'_> {
@@ -127,7 +153,7 @@ impl Loader<'_> {
             && let Err(reason) = urls::listen_address(&listen_addr)
         {
             let message =
-                format!("invalid health.listen-addr ({} is {listen_addr:?}): {reason}", address.source);
+                format!("invalid health.listen-addr {listen_addr:?}: {reason} ({})", address.source);
             self.findings.error(ErrorKind::Other, message);
         }
         let url_file = self.optional_text(&settings::HEALTH_URL_FILE).map(PathBuf::from);
@@ -178,7 +204,7 @@ impl Loader<'_> {
             _ => reference::token(&found.text, self.environment),
         };
         let named =
-            resolved.map_err(|reason| format!("invalid cloudflared.token ({}): {reason}", found.source));
+            resolved.map_err(|reason| format!("invalid cloudflared.token: {reason} ({})", found.source));
         let resolved = self.findings.check(ErrorKind::Other, named)?;
         self.secret_came_from(&resolved.origin);
         Some(Some(Secret::new(resolved.text)))

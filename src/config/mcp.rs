@@ -1,28 +1,20 @@
 //! `mcp.*`: the MCP servers, one per channel.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::certificate::{INVALID_MCP_CERTIFICATE, paired};
 use super::command_line::split_command;
 use super::error::{ConfigError, ErrorKind};
 use super::loader::{Loader, Lookup, Source};
+use super::mcp_entry::{Parts, command_parts, http_parts};
 use super::schema::Value;
 use super::settings::{self, Kind, Setting};
 use super::{CertificatePair, Mcp, McpBinding, McpTarget, ProxySetting, Switch, proxy, reference, urls};
 use crate::ids::Channel;
 
-/// An entry that begins with one of these is made of keys and values.
-const QUALIFIERS: &[&str] =
-    &["url=", "command=", "channel=", "unix-socket=", "http-proxy=", "client-cert=", "client-key="];
-/// Keys that belong to HTTP entries; a qualified command must not hold them.
-const HTTP_ONLY: &[&str] = &[",http-proxy=", ",url=", ",unix-socket=", ",client-cert=", ",client-key="];
 const MIN_MESSAGE_BYTES: i64 = 1024;
 
 const MAIN_GUIDANCE: &str = "try it with `tunnel-client run --embedded-mcp-stub --control-plane.tunnel-id tunnel_... --health.listen-addr 127.0.0.1:0 --health.url-file /tmp/tunnel-client-health.url`, write a profile with `tunnel-client init`, or read `tunnel-client help quickstart`";
-
-/// The parts of an HTTP entry, by the keys of its text form.
-type HttpParts = BTreeMap<&'static str, String>;
 
 impl Loader<'_> {
     /// Loads the section; `None` means that something was reported.
@@ -105,8 +97,7 @@ impl Loader<'_> {
             "off" => Some(Switch::Off),
             _ => {
                 let (name, source) = (setting.flag, found.source);
-                let message =
-                    format!("invalid {name} ({source} is {:?}): it must be auto or off", found.text);
+                let message = format!("invalid {name} {:?}: it must be auto or off ({source})", found.text);
                 self.findings.error(ErrorKind::Other, message);
                 None
             }
@@ -123,7 +114,7 @@ impl Loader<'_> {
                 Err(reason) => {
                     whole = false;
                     self.findings
-                        .error(ErrorKind::McpTarget, format!("invalid mcp.server-url ({source}): {reason}"));
+                        .error(ErrorKind::McpTarget, format!("invalid mcp.server-url: {reason} ({source})"));
                 }
             }
         }
@@ -140,7 +131,7 @@ impl Loader<'_> {
                 Err(reason) => {
                     whole = false;
                     self.findings
-                        .error(ErrorKind::McpTarget, format!("invalid mcp.command ({source}): {reason}"));
+                        .error(ErrorKind::McpTarget, format!("invalid mcp.command: {reason} ({source})"));
                 }
             }
         }
@@ -153,8 +144,8 @@ impl Loader<'_> {
         &mut self,
         setting: &'static Setting,
         whole: &mut bool,
-        parse: fn(&str) -> Result<HttpParts, String>,
-    ) -> Option<Vec<(HttpParts, Source)>> {
+        parse: fn(&str) -> Result<Parts, String>,
+    ) -> Option<Vec<(Parts, Source)>> {
         let mut found = Vec::new();
         if self.document_is_silenced(setting) {
             let Lookup::Found((texts, source)) = self.list(setting) else { return Some(found) };
@@ -164,7 +155,7 @@ impl Loader<'_> {
                 } else {
                     parse(text.trim())
                 };
-                let named = parts.map_err(|reason| format!("invalid {} ({source}): {reason}", setting.flag));
+                let named = parts.map_err(|reason| format!("invalid {}: {reason} ({source})", setting.flag));
                 match self.findings.check(ErrorKind::McpTarget, named) {
                     Some(parts) => found.push((parts, source.clone())),
                     None => *whole = false,
@@ -187,7 +178,7 @@ impl Loader<'_> {
         (!self.document.broken.contains(setting.yaml)).then_some(found)
     }
 
-    fn http_entry(&mut self, parts: &HttpParts, source: &Source) -> Result<Entry, String> {
+    fn http_entry(&mut self, parts: &Parts, source: &Source) -> Result<Entry, String> {
         let part = |key: &str| parts.get(key).map(String::as_str);
         let channel = binding_channel(part("channel"))?;
         let url = urls::absolute_http(part("url").ok_or("url is missing")?)?;
@@ -280,6 +271,7 @@ struct Entry {
     target: Target,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a handful of values, made once")]
 enum Target {
     Http {
         url: url::Url,
@@ -325,75 +317,7 @@ fn binding_channel(text: Option<&str>) -> Result<Channel, String> {
     Ok(channel)
 }
 
-fn is_qualified(entry: &str) -> bool {
-    let lower = entry.to_ascii_lowercase();
-    QUALIFIERS.iter().any(|qualifier| lower.starts_with(qualifier))
-}
-
-/// The keys and values of a trimmed HTTP entry.
-fn http_parts(entry: &str) -> Result<HttpParts, String> {
-    if !is_qualified(entry) {
-        return Ok(BTreeMap::from([("url", entry.to_owned())]));
-    }
-    let Kind::Entries(_, fields) = settings::MCP_SERVER_URL.kind else { return Ok(BTreeMap::new()) };
-    let mut parts = BTreeMap::new();
-    for segment in entry.split(',').map(str::trim).filter(|segment| !segment.is_empty()) {
-        let (key, value) =
-            segment.split_once('=').ok_or("a part of the entry has no =; expected key=value pairs")?;
-        let (key, value) = (key.trim(), value.trim());
-        let field = fields.iter().find(|field| field.key == key);
-        match field {
-            _ if key.is_empty() => return Err("an empty key".to_owned()),
-            None => return Err(format!("unsupported key {key:?}")),
-            Some(_) if value.is_empty() => return Err(format!("{key} has an empty value")),
-            Some(field) => parts.insert(field.key, value.to_owned()),
-        };
-    }
-    let has = |key: &str| parts.contains_key(key);
-    match (has("url"), has("client-cert"), has("client-key")) {
-        (false, _, _) => Err("url is missing".to_owned()),
-        (_, true, false) => Err("missing client-key: client-cert needs it".to_owned()),
-        (_, false, true) => Err("missing client-cert: client-key needs it".to_owned()),
-        _ => Ok(parts),
-    }
-}
-
-/// The channel and command of a trimmed command entry.
-fn command_parts(entry: &str) -> Result<HttpParts, String> {
-    if !is_qualified(entry) {
-        return Ok(BTreeMap::from([("command", entry.to_owned())]));
-    }
-    let (channel, command) = if let Some(rest) = entry.strip_prefix("channel=") {
-        let (channel, rest) = rest.split_once(',').ok_or("expected channel=NAME,command=COMMAND")?;
-        let command =
-            rest.trim_start().strip_prefix("command=").ok_or_else(|| match rest.split_once('=') {
-                Some((key, _)) if !key.contains(char::is_whitespace) => {
-                    format!("unsupported key {:?}: expected channel=NAME,command=COMMAND", key.trim())
-                }
-                _ => "expected channel=NAME,command=COMMAND".to_owned(),
-            })?;
-        (Some(channel), command)
-    } else if let Some(rest) = entry.strip_prefix("command=") {
-        match rest.rsplit_once(",channel=") {
-            Some((command, channel)) => (Some(channel), command),
-            None => (None, rest),
-        }
-    } else {
-        let key = entry.split('=').next().unwrap_or_default();
-        return Err(format!("unsupported key {key:?}: expected channel=NAME,command=COMMAND"));
-    };
-    let lower = command.to_ascii_lowercase();
-    if let Some(key) = HTTP_ONLY.iter().find(|key| lower.contains(*key)) {
-        return Err(format!("unsupported key {:?} for a command", key.trim_matches([',', '='])));
-    }
-    let mut parts = BTreeMap::from([("command", command.trim().to_owned())]);
-    if let Some(channel) = channel {
-        parts.insert("channel", channel.trim().to_owned());
-    }
-    Ok(parts)
-}
-
-fn command_entry(parts: &HttpParts, source: &Source) -> Result<Entry, String> {
+fn command_entry(parts: &Parts, source: &Source) -> Result<Entry, String> {
     let mut command = parts.get("command").map_or("", String::as_str);
     let mut channel = parts.get("channel").map(String::as_str);
     // Documents have always been able to name the channel behind the command.

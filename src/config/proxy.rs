@@ -31,7 +31,7 @@ impl Loader<'_> {
             _ => setting.variable,
         };
         let proxy = self.proxy_of(&found.text, literal);
-        let named = proxy.map_err(|reason| format!("invalid {} ({}): {reason}", setting.flag, found.source));
+        let named = proxy.map_err(|reason| format!("invalid {}: {reason} ({})", setting.flag, found.source));
         self.findings.check(ErrorKind::Other, named)
     }
 

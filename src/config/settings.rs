@@ -3,6 +3,8 @@
 //! Flags, layers, document schema, `--help`, man page and shell completions are all read from
 //! [`ALL`]. Invariant: no other place spells a flag, a variable or a document key.
 
+use super::flags::OwnFlag;
+
 /// What a setting holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -446,6 +448,55 @@ settings! {
         variable: "CLOUDFLARED_READY_TIMEOUT", kind: Kind::Duration, default: "30s",
     }
 }
+
+/// Switch of `run` that starts the demo server and binds `main` to it.
+pub const EMBEDDED_STUB: &str = "embedded-mcp-stub";
+
+/// The flags that `run` has besides the settings.
+pub static RUN_FLAGS: &[OwnFlag] = &[
+    OwnFlag {
+        name: EMBEDDED_STUB,
+        kind: Kind::Bool,
+        default: "false",
+        help: "Start a demo MCP and OAuth server in this process and bind channel main to it.",
+    },
+    OwnFlag {
+        name: "embedded-mcp-listen-addr",
+        kind: Kind::Text,
+        default: "127.0.0.1:0",
+        help: "Address of the demo server.",
+    },
+    OwnFlag {
+        name: "embedded-mcp-server-name",
+        kind: Kind::Text,
+        default: "mcp-stub",
+        help: "Name that the demo server gives itself.",
+    },
+    OwnFlag {
+        name: "embedded-mcp-server-version",
+        kind: Kind::Text,
+        default: "0.1.0",
+        help: "Version that the demo server gives itself.",
+    },
+];
+
+/// The settings that the admin commands share with `run`; without the dash aliases.
+pub static ADMIN: &[&Setting] = &[
+    &Setting { alias: "", ..CONTROL_PLANE_BASE_URL },
+    &Setting { alias: "", ..CONTROL_PLANE_URL_PATH },
+    &CA_BUNDLE,
+];
+
+/// The flags that all admin commands have besides these settings.
+pub static ADMIN_FLAGS: &[OwnFlag] = &[
+    OwnFlag {
+        name: "admin-key",
+        kind: Kind::Text,
+        default: "",
+        help: "Admin API key as env:NAME or file:PATH; OPENAI_ADMIN_KEY is used without it.",
+    },
+    OwnFlag { name: "json", kind: Kind::Bool, default: "false", help: "Print JSON." },
+];
 
 #[cfg(test)]
 mod tests {

@@ -76,10 +76,8 @@ impl Loader<'_> {
                     reference::check_form(&found.text).err().filter(|_| strict.contains(&setting.yaml));
                 self.set_aside(setting, wrong.map(|reason| (found.line, reason)));
             }
-            (Reference::Proxy, Value::Text(found)) => {
-                if found.text.trim().starts_with("env:") {
-                    self.set_aside(setting, None);
-                }
+            (Reference::Proxy, Value::Text(found)) if found.text.trim().starts_with("env:") => {
+                self.set_aside(setting, None);
             }
             (Reference::Header, Value::Headers(_, pairs)) => {
                 let mut list = headers::Collector::new(setting);
@@ -127,12 +125,8 @@ impl Loader<'_> {
                     self.findings.error(ErrorKind::Document, message);
                     whole = false;
                 }
-                match stand_in {
-                    Some(stand_in) if reference::is_reference(&text) => {
-                        entry.fields.insert(field.yaml, Text { text: stand_in.to_owned(), line });
-                    }
-                    Some(_) => {}
-                    None => {}
+                if let Some(stand_in) = stand_in.filter(|_| reference::is_reference(&text)) {
+                    entry.fields.insert(field.yaml, Text { text: stand_in.to_owned(), line });
                 }
             }
             // Whether the files can be read is for the run; that both are named is not.

@@ -232,6 +232,24 @@ fn add_merged(pairs: &[(Rc<Spot>, Rc<Spot>)], members: &mut Vec<Member>, problem
     }
 }
 
+/// The tree as JSON; of duplicate keys the first counts.
+pub(crate) fn to_json(spot: &Spot) -> serde_json::Value {
+    use serde_json::Value;
+    match &spot.node {
+        _ if spot.is_null() => Value::Null,
+        Node::Scalar { text, plain: true } if boolean(text).is_some() => {
+            Value::Bool(boolean(text) == Some(true))
+        }
+        Node::Scalar { text, plain: true } if integer(text).is_some() => Value::from(integer(text)),
+        Node::Scalar { text, .. } => Value::String(text.clone()),
+        Node::Sequence(items) => Value::Array(items.iter().map(|item| to_json(item)).collect()),
+        Node::Mapping(pairs) => {
+            let members = members(pairs, &mut Vec::new()).into_iter();
+            Value::Object(members.map(|member| (member.key, to_json(&member.value))).collect())
+        }
+    }
+}
+
 /// A YAML integer: decimal, `0x`, `0o`, legacy leading `0`, `0b`, `_`; also a float without fraction.
 pub(crate) fn integer(text: &str) -> Option<i64> {
     let plain: String = text.chars().filter(|c| *c != '_').collect();

@@ -22,6 +22,8 @@ mod refusal;
 mod respond;
 mod server_info;
 mod state;
+#[cfg(test)]
+mod tests;
 mod time_text;
 mod types;
 mod views;

@@ -95,11 +95,14 @@ impl std::error::Error for StopError {}
 impl Daemon {
     /// Starts everything; returns without waiting for the control plane or an MCP server.
     pub fn start(config: &Config, material: Material, options: Options) -> Result<Daemon, StartError> {
+        let state = Arc::new(State::new());
+        let (tunnel_id, workers) =
+            (config.control_plane.tunnel_id.clone(), config.mcp.max_concurrent_requests);
         let mut daemon = Daemon {
             options,
-            state: Arc::new(State::new()),
+            observers: Arc::new(Observers::new(tunnel_id, workers, &state)),
+            state,
             poll_state: Arc::new(PollState::new()),
-            observers: Arc::new(Observers::new()),
             mcp_cut: Cancel::new(),
             control_plane_cut: Cancel::new(),
             listener: None,
@@ -122,7 +125,6 @@ impl Daemon {
     }
 
     fn start_parts(&mut self, config: &Config, material: Material) -> Result<(), StartError> {
-        self.observers.watch(&self.state);
         if self.options.listen {
             self.open_listener(config)?;
         }

@@ -37,20 +37,20 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
             daemon.mcp_cut.cancel();
             dispatcher.drain(Vec::new(), before(CUT_ANSWERS_BEFORE_END));
         }
-        daemon.mcp_cut.cancel();
         daemon.control_plane_cut.cancel();
         if !dispatcher.join(before(KILL_CHILDREN_BEFORE_END)) {
             log::warn!(target: "dispatcher", "workers did not end in time");
             problems.push("workers did not end in time".to_owned());
         }
     }
-    daemon.mcp_cut.cancel();
     daemon.control_plane_cut.cancel();
     std::thread::scope(|scope| {
         for binding in &daemon.bindings {
             scope.spawn(|| binding.stop(before(KILL_CHILDREN_BEFORE_END)));
         }
     });
+    // Not before: a child whose pipes are cut ends, which would be taken for a crash.
+    daemon.mcp_cut.cancel();
     drop(daemon.probing.take());
     if let Some(listener) = daemon.listener.take()
         && let Err(error) = listener.stop(deadline)

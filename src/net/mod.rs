@@ -5,6 +5,7 @@
 //! deadline or when its [`Cancel`] fires, whichever comes first.
 
 mod backoff;
+mod basic_auth;
 mod cancel;
 mod connection;
 mod deadline;
@@ -20,6 +21,7 @@ mod tls;
 
 pub use self::backoff::{Backoff, retry_after};
 pub use self::cancel::{Cancel, CancelGuard};
+pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
 pub(crate) use self::digest::hex_sha256;
 pub use self::error::{Cause, Error};

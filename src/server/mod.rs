@@ -8,7 +8,11 @@ mod clock;
 mod engine;
 mod front;
 mod local;
+mod settings;
+mod standalone;
 mod waker;
 
 pub use self::front::ListenAt;
 pub use self::local::{ClientListener, Gauges, Local, LocalOptions};
+pub use self::settings::{ServerConfig, SettingsError, SimpleOptions, parse_duration, parse_listen};
+pub use self::standalone::{Listening, Standalone, StartError};

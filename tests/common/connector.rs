@@ -29,14 +29,18 @@ impl Connector {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(super::PATIENCE * 4))?;
         let accept = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("Accept"));
-        let mut text = format!("POST {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.path, self.address);
+        let mut text =
+            format!("POST {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.path, self.address);
         if !accept {
             text.push_str("Accept: application/json, text/event-stream\r\n");
         }
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}", json.len()));
+        text.push_str(&format!(
+            "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
+            json.len()
+        ));
         stream.write_all(text.as_bytes())?;
         http::read_reply(&mut BufReader::new(stream))
     }
@@ -54,7 +58,9 @@ impl Connector {
 }
 
 fn call_json(id: u64, tool: &str, arguments: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#)
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{arguments}}}}}"#
+    )
 }
 
 /// The JSON messages of a server-sent event stream.

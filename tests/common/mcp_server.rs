@@ -121,7 +121,8 @@ pub fn by_tool_name(request: &Request, stream: &mut TcpStream) -> Next {
     match (word, number) {
         ("status", status) => {
             let status = status.parse().expect("a status");
-            let _ = stream.write_all(&http::reply(status, &[("Content-Type", "text/plain")], "private details"));
+            let _ =
+                stream.write_all(&http::reply(status, &[("Content-Type", "text/plain")], "private details"));
             Next::KeepAlive
         }
         ("slow", millis) => {
@@ -138,12 +139,17 @@ pub fn by_tool_name(request: &Request, stream: &mut TcpStream) -> Next {
         ("reset", _) => Next::Reset,
         ("close", _) => Next::Close,
         ("progress" | "cut", _) => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+            );
             let steps = if word == "cut" { 1 } else { 3 };
             for step in 1..=steps {
-                event(stream, &format!(
-                    r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"t","progress":{step}}}}}"#
-                ));
+                event(
+                    stream,
+                    &format!(
+                        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"t","progress":{step}}}}}"#
+                    ),
+                );
             }
             if word == "cut" {
                 return Next::Close;

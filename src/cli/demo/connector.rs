@@ -33,7 +33,8 @@ pub(super) struct Answered {
 
 impl Connector {
     pub(super) fn new(mcp_url: &str) -> Result<Connector, Failure> {
-        let url = Url::parse(mcp_url).map_err(|e| Failure::new(format!("demo: the MCP URL {mcp_url}: {e}")))?;
+        let url =
+            Url::parse(mcp_url).map_err(|e| Failure::new(format!("demo: the MCP URL {mcp_url}: {e}")))?;
         let target = HttpTarget {
             url,
             static_headers: HeaderList::new(),
@@ -56,7 +57,8 @@ impl Connector {
         let json = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
         let message = Message::parse(json).map_err(|e| failed(method, e))?;
         let started = Instant::now();
-        let exchange = Exchange { message: &message, headers: &self.headers, deadline: Deadline::after(STEP_TIME) };
+        let exchange =
+            Exchange { message: &message, headers: &self.headers, deadline: Deadline::after(STEP_TIME) };
         let outcome = self.binding.exchange(&exchange, &mut |event| on_event(event.json, started.elapsed()));
         let latency = started.elapsed();
         match outcome {
@@ -74,7 +76,9 @@ impl Connector {
                 }
                 Ok(Answered { json: answer.json, latency })
             }
-            Outcome::Accepted(head) => Err(failed(method, format!("answered with status {} only", head.status))),
+            Outcome::Accepted(head) => {
+                Err(failed(method, format!("answered with status {} only", head.status)))
+            }
             Outcome::Failed(failure) => Err(failed(method, format!("no answer: {failure:?}"))),
             Outcome::Expired => Err(failed(method, format!("no answer within {STEP_TIME:?}"))),
         }
@@ -85,7 +89,8 @@ impl Connector {
         let json = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
         let message = Message::parse(json).map_err(|e| failed(method, e))?;
         let started = Instant::now();
-        let exchange = Exchange { message: &message, headers: &self.headers, deadline: Deadline::after(STEP_TIME) };
+        let exchange =
+            Exchange { message: &message, headers: &self.headers, deadline: Deadline::after(STEP_TIME) };
         match self.binding.exchange(&exchange, &mut |_| {}) {
             Outcome::Accepted(head) if head.status < 300 => Ok(started.elapsed()),
             other => Err(failed(method, format!("not accepted: {other:?}"))),

@@ -12,7 +12,7 @@ use argh::FromArgs;
 use crate::config::flags::OwnFlag;
 use crate::config::settings::Kind;
 
-use super::args::{Parsed, parse};
+use super::args::{Parsed, flag, parse};
 use super::{Failure, help};
 
 use parties::{Parties, Target};
@@ -41,10 +41,10 @@ struct Demo {
 }
 
 const FLAGS: &[OwnFlag] = &[
-    OwnFlag { name: "stdio", kind: Kind::Bool },
-    OwnFlag { name: "url", kind: Kind::Text },
-    OwnFlag { name: "tool", kind: Kind::Text },
-    OwnFlag { name: "arguments", kind: Kind::Text },
+    flag("stdio", Kind::Bool),
+    flag("url", Kind::Text),
+    flag("tool", Kind::Text),
+    flag("arguments", Kind::Text),
 ];
 
 pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
@@ -65,7 +65,9 @@ pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
 fn target(demo: Demo) -> Result<Target, Failure> {
     let own_server = demo.stdio || demo.url.is_some();
     match (demo.stdio, demo.url) {
-        (true, Some(_)) => Err(Failure::new("--stdio and --url are mutually exclusive: choose one MCP server")),
+        (true, Some(_)) => {
+            Err(Failure::new("--stdio and --url are mutually exclusive: choose one MCP server"))
+        }
         (true, None) if demo.command.is_empty() => Err(Failure::new(
             "--stdio needs the MCP server's command line after --, as in: tunnel-client demo --stdio -- python server.py",
         )),

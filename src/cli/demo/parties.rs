@@ -54,7 +54,8 @@ impl Parties {
         let key = random_hex().map_err(|e| failed("make a key", e))?;
         let loopback = ClientListener::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let tunnel = demo_tunnel()?;
-        let options = LocalOptions { client: loopback, ..LocalOptions::new(tunnel, Secret::new(key.clone())) };
+        let options =
+            LocalOptions { client: loopback, ..LocalOptions::new(tunnel, Secret::new(key.clone())) };
         let local = Local::start(options).map_err(|e| failed("start the control plane", e))?;
         let stub = match target {
             Target::Stub => Some(
@@ -64,7 +65,9 @@ impl Parties {
             _ => None,
         };
         let server = match (&target, &stub) {
-            (Target::Stdio(words), _) => ["--mcp.command".to_owned(), format!("channel=main,command={}", quote(words))],
+            (Target::Stdio(words), _) => {
+                ["--mcp.command".to_owned(), format!("channel=main,command={}", quote(words))]
+            }
             (Target::Url(url), _) => ["--mcp.server-url".to_owned(), url.clone()],
             (Target::Stub, stub) => {
                 ["--mcp.server-url".to_owned(), stub.as_ref().map(Stub::url).unwrap_or_default()]
@@ -76,26 +79,32 @@ impl Parties {
         let log = directory.log();
         let log_file = File::create(&log).map_err(|e| failed("create the client's log", e))?;
         let also = log_file.try_clone().map_err(|e| failed("create the client's log", e))?;
-        let client = Command::new(std::env::current_exe().map_err(|e| failed("find this program", e))?)
-            .args(["run", "--control-plane.base-url", &local.client_base_url()])
-            .args(["--control-plane.tunnel-id", local.tunnel_id().as_str()])
-            .args(["--control-plane.api-key", &format!("env:{KEY_VARIABLE}")])
-            .args(["--health.listen-addr", "127.0.0.1:0"])
-            .args(&server)
-            // Settings of the operator's own client must not reach this one.
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| !crate::config::settings::by_variable(&name.to_string_lossy()).is_some()))
-            .env(KEY_VARIABLE, &key)
-            .stdin(Stdio::null())
-            .stdout(log_file)
-            .stderr(also)
-            .spawn()
-            .map_err(|e| failed("start the client", e))?;
+        let client =
+            Command::new(std::env::current_exe().map_err(|e| failed("find this program", e))?)
+                .args(["run", "--control-plane.base-url", &local.client_base_url()])
+                .args(["--control-plane.tunnel-id", local.tunnel_id().as_str()])
+                .args(["--control-plane.api-key", &format!("env:{KEY_VARIABLE}")])
+                .args(["--health.listen-addr", "127.0.0.1:0"])
+                .args(&server)
+                // Settings of the operator's own client must not reach this one.
+                .env_clear()
+                .envs(std::env::vars_os().filter(|(name, _)| {
+                    !crate::config::settings::by_variable(&name.to_string_lossy()).is_some()
+                }))
+                .env(KEY_VARIABLE, &key)
+                .stdin(Stdio::null())
+                .stdout(log_file)
+                .stderr(also)
+                .spawn()
+                .map_err(|e| failed("start the client", e))?;
         let mut parties = Parties { target, local, stub, client, directory };
         match parties.wait_for_first_poll() {
             Ok(()) => {
                 let time = started.elapsed().as_secs_f64() * 1e3;
-                say(&format!("  client          process {}, polling {time:.0} ms after the start", parties.client.id()));
+                say(&format!(
+                    "  client          process {}, polling {time:.0} ms after the start",
+                    parties.client.id()
+                ));
                 Ok(parties)
             }
             Err(failure) => {
@@ -142,7 +151,9 @@ impl Parties {
         loop {
             match self.client.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => return Err(Failure::new(format!("demo: the client ended with {status}"))),
+                Ok(Some(status)) => {
+                    return Err(Failure::new(format!("demo: the client ended with {status}")));
+                }
                 Ok(None) if Instant::now() < end => std::thread::sleep(WATCH_STEP),
                 _ => {
                     let _ = self.client.kill();

@@ -114,7 +114,11 @@ fn initialize(connector: &mut Connector) -> Result<(), Failure> {
     let initialized: Initialized = result("initialize", &answered)?;
     connector.set_protocol_version(&initialized.protocol_version);
     let Implementation { name, version } = initialized.server_info;
-    step("initialize", answered.latency, &format!("{name} {version}, protocol {}", initialized.protocol_version));
+    step(
+        "initialize",
+        answered.latency,
+        &format!("{name} {version}, protocol {}", initialized.protocol_version),
+    );
     let latency = connector.notify("notifications/initialized")?;
     step("initialized", latency, "accepted");
     Ok(())

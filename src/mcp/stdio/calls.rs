@@ -304,10 +304,10 @@ fn choose(held: &HashMap<Key, Holder>, text: &str, prefix: &str, private: bool) 
 
 fn key(json: &str) -> Key {
     if json.starts_with('"') {
-        if json.contains('\\') {
-            if let Ok(text) = serde_json::from_str::<String>(json) {
-                return Box::from(format!("\"{text}\""));
-            }
+        if json.contains('\\')
+            && let Ok(text) = serde_json::from_str::<String>(json)
+        {
+            return Box::from(format!("\"{text}\""));
         }
         return Box::from(json);
     }

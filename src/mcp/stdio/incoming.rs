@@ -93,11 +93,11 @@ impl Session {
         // Only the running attempt decides; an earlier one that was given up merely came late.
         let running = self.handshake.as_ref().filter(|running| running.sequence == call.sequence);
         let Some(number) = running.map(|running| running.number) else { return };
-        if let (Some(stage), Some(error)) = (own, envelope.error) {
-            if let Some((stage, params)) = handshake::next_attempt(*stage, error) {
-                self.attempt_handshake(stage, params, now);
-                return;
-            }
+        if let (Some(stage), Some(error)) = (own, envelope.error)
+            && let Some((stage, params)) = handshake::next_attempt(*stage, error)
+        {
+            self.attempt_handshake(stage, params, now);
+            return;
         }
         self.handshake = None;
         self.silent_handshakes = 0;

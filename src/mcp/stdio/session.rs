@@ -230,11 +230,11 @@ impl Session {
         if visitor.deadline.is_past() && self.phase != Phase::Stopped {
             return Step::Done(Outcome::Expired);
         }
-        if let Some((generation, _)) = visitor.handshake {
-            if self.phase != Phase::Stopped && (generation != self.generation || self.phase != Phase::Running)
-            {
-                return Step::Done(broken(FailureKind::Eof));
-            }
+        if let Some((generation, _)) = visitor.handshake
+            && self.phase != Phase::Stopped
+            && (generation != self.generation || self.phase != Phase::Running)
+        {
+            return Step::Done(broken(FailureKind::Eof));
         }
         match self.phase {
             Phase::Idle => return Step::Done(failed(Source::ClientInternal, FailureKind::Unknown)),
@@ -343,10 +343,10 @@ impl Session {
                 let needs_handshake = draft.era != Era::Modern && draft.class != Class::Initialize;
                 if let (Some((_, waited)), Some((number, failure))) =
                     (visitor.handshake, self.failed_handshake)
+                    && needs_handshake
+                    && number >= waited
                 {
-                    if needs_handshake && number >= waited {
-                        return Step::Done(handshake_failed(failure));
-                    }
+                    return Step::Done(handshake_failed(failure));
                 }
                 if now >= visitor.lifecycle_until {
                     return Step::Done(handshake_failed(HandshakeFailure::Silent));
@@ -459,19 +459,16 @@ impl Session {
 
     /// Gives a handshake up that the child has not answered in time. Its late answer still counts.
     fn expire_handshake(&mut self, now: Instant) {
-        if self.handshake.as_ref().is_some_and(|handshake| handshake.until <= now) {
-            if let Some(handshake) = self.handshake.take() {
-                self.notices.push(Notice::HandshakeFailed {
-                    trigger: handshake.trigger,
-                    error_code: None,
-                    elapsed: now.saturating_duration_since(handshake.since),
-                });
-                self.failed_handshake = Some((handshake.number, HandshakeFailure::Silent));
-                self.silent_handshakes += 1;
-                self.give_child_up |= self.silent_handshakes >= MAX_SILENT_HANDSHAKES;
-                self.wake_gate = true;
-            }
-        }
+        let Some(handshake) = self.handshake.take_if(|handshake| handshake.until <= now) else { return };
+        self.notices.push(Notice::HandshakeFailed {
+            trigger: handshake.trigger,
+            error_code: None,
+            elapsed: now.saturating_duration_since(handshake.since),
+        });
+        self.failed_handshake = Some((handshake.number, HandshakeFailure::Silent));
+        self.silent_handshakes += 1;
+        self.give_child_up |= self.silent_handshakes >= MAX_SILENT_HANDSHAKES;
+        self.wake_gate = true;
     }
 
     /// Queues a message of our own, unless too many wait already.

@@ -199,13 +199,13 @@ impl<'a> Stdout<'a> {
             (Kind::Notification | Kind::Call, _) => {
                 let delivery =
                     self.shared.with(|session| session.on_notification(envelope, json, Instant::now()));
-                if let Some(delivery) = delivery {
-                    if !delivery.mailbox.put_event(delivery.json, EVENT_PATIENCE) {
-                        debug!(
-                            target: "mcpclient", transport = "stdio", channel = self.shared.tag.channel.as_str();
-                            "dropped a notification: its call has ended or does not keep up"
-                        );
-                    }
+                if let Some(delivery) = delivery
+                    && !delivery.mailbox.put_event(delivery.json, EVENT_PATIENCE)
+                {
+                    debug!(
+                        target: "mcpclient", transport = "stdio", channel = self.shared.tag.channel.as_str();
+                        "dropped a notification: its call has ended or does not keep up"
+                    );
                 }
             }
         }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
 
 use crate::net::Cancel;
 
@@ -30,8 +30,7 @@ pub const DEFAULT_NAME: &str = "mcp-stub";
 pub const DEFAULT_VERSION: &str = "0.1.0";
 /// Requests answered at once; more wait.
 const WORKERS: usize = 4;
-/// Longest time for one read or write on a connection, the wait for a further request included.
-/// Accepted sockets inherit it from the listening one.
+/// Longest time for one write on a connection.
 const SOCKET_TIME: Duration = Duration::from_secs(5);
 
 /// A running stub; dropping it stops it.
@@ -61,8 +60,10 @@ impl Stub {
             text => text.to_owned(),
         };
         let listener = TcpListener::bind(or(listen_addr, DEFAULT_LISTEN_ADDR))?;
-        set_socket_timeout(&listener, Timeout::Recv, Some(SOCKET_TIME))?;
+        // Accepted sockets inherit both. A receive time-out would be inherited too, but it also ends the
+        // wait for a connection, which tiny_http takes for the end of the listener.
         set_socket_timeout(&listener, Timeout::Send, Some(SOCKET_TIME))?;
+        set_tcp_nodelay(&listener, true)?;
         let address: SocketAddr = listener.local_addr()?;
         let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
         let server = Arc::new(server);

@@ -4,6 +4,7 @@
 //! a proxy and never to another origin.
 
 mod buffers;
+mod check;
 mod dial;
 mod names;
 mod socket;
@@ -16,6 +17,7 @@ use std::fmt;
 use rustls::pki_types::ServerName;
 
 pub(super) use self::buffers::{Buffers, HELD_BOUND_BYTES};
+pub use self::check::{ProxyCheck, ProxyFailure, check_proxy};
 pub(crate) use self::names::is_localhost;
 pub(super) use self::socket::cancelled;
 use self::wire::{Tls, Wire};

@@ -199,3 +199,48 @@ impl Buffers for ExchangeBuffers {
         self.0.as_ref().is_some_and(|connection| connection.buffers.is_worth_a_look())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::connection::Opener;
+    use crate::net::tls::ClientTls;
+    use crate::net::{Cancel, Limits, Trust, Via};
+
+    #[test]
+    fn a_request_that_meets_a_dead_connection_before_it_left_goes_over_a_new_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let tls = ClientTls::new(Trust::system(), None);
+        let opener = Opener::new(Via::Direct, tls, Limits::default(), Cancel::new());
+        let pool = Arc::new(Pool::new(opener));
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let hold = |connection: &mut Connection, bytes: &[u8]| {
+            connection.buffers.free_output()[..bytes.len()].copy_from_slice(bytes);
+            connection.buffers.hold(bytes.len());
+        };
+
+        // A peer that closes with bytes unread resets the connection.
+        let mut connection = pool.connect(&uri, deadline).unwrap();
+        hold(&mut connection, b"never read");
+        connection.send_held(true, deadline, &mut false).unwrap();
+        drop(listener.accept().unwrap());
+        while connection.is_quiet() {
+            std::thread::yield_now();
+        }
+
+        connection.reused = true;
+        hold(&mut connection, b"whole request");
+        let buffers = ExchangeBuffers(Some(connection));
+        let mut exchange = Exchange { buffers, pool: Arc::clone(&pool), line_sent: false };
+        exchange.flush(deadline).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut seen = [0; 13];
+        peer.read_exact(&mut seen).unwrap();
+        assert_eq!(&seen, b"whole request");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! HTTP/1.1 itself is ureq's; names, sockets, TLS, proxies, the pool and the deadlines are ours (see
 //! [`super::connection`]). Invariant: redirects are never followed, every status is a reply, and no
-//! header is added besides `Host`, `Content-Length` and what the route asks for.
+//! header is added besides `Host`, `Content-Length` and what URI and route ask for.
 
 mod body;
 mod call;
@@ -17,6 +17,7 @@ pub use self::body::Body;
 use self::call::Call;
 use self::exchange::{Connect, NoNames};
 use self::pool::Pool;
+use super::basic_auth::{basic, split_user_info};
 use super::connection::{Opener, cancelled};
 use super::tls::ClientTls;
 use super::{Cancel, CancelGuard, Deadline, Error, HeaderMap, HeaderValue, Method, Route, Uri, header};
@@ -42,8 +43,8 @@ pub struct Request<'a> {
     pub method: Method,
     /// Absolute URI, `http` or `https`.
     pub uri: &'a Uri,
-    /// Headers; `Host` (unless given) and `Content-Length` are added. A given `Content-Length` or
-    /// `Transfer-Encoding` is ignored.
+    /// Headers; `Host` and, from the URI's user info, `Authorization` are added unless given, and
+    /// `Content-Length` is. A given `Content-Length` or `Transfer-Encoding` is ignored.
     pub headers: HeaderMap,
     /// The body; `None` sends none (and an empty one with a method that always has one).
     pub body: Option<&'a [u8]>,
@@ -102,6 +103,11 @@ impl HttpClient {
         if self.accept_gzip && !headers.contains_key(header::ACCEPT_ENCODING) {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
+        if !headers.contains_key(header::AUTHORIZATION)
+            && let Some(value) = user_info_credentials(uri)
+        {
+            headers.insert(header::AUTHORIZATION, value);
+        }
         // Without a body these would announce an empty one in chunks.
         let always_has_body = [Method::POST, Method::PUT, Method::PATCH].contains(&method);
         let body = body.or(always_has_body.then_some(&[]));
@@ -130,6 +136,15 @@ impl HttpClient {
             Err(error) => Err(failure::of_request(error, call)),
         }
     }
+}
+
+/// Credentials from the user info of `uri`, percent-decoded.
+fn user_info_credentials(uri: &Uri) -> Option<HeaderValue> {
+    let (user_info, _) = uri.authority()?.as_str().rsplit_once('@')?;
+    let (user, password) = split_user_info(user_info);
+    let mut value = HeaderValue::try_from(basic(&user, &password)).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 impl std::fmt::Debug for HttpClient {

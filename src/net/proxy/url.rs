@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::net::basic_auth::{basic, split_user_info};
 use crate::net::origin::Bracketed;
 
 /// The protocol spoken with a proxy.
@@ -75,8 +76,8 @@ impl ProxyUrl {
             shown.push_str(&format!(":{port}"));
         }
         let has_user = !url.username().is_empty() || url.password().is_some();
-        let credentials =
-            has_user.then(|| (decode(url.username()), decode(url.password().unwrap_or_default())));
+        let user_info = || format!("{}:{}", url.username(), url.password().unwrap_or_default());
+        let credentials = has_user.then(|| split_user_info(&user_info()));
         Ok(ProxyUrl(Arc::new(Parts { kind, host, port: port.unwrap_or(default_port), credentials, shown })))
     }
 
@@ -108,7 +109,7 @@ impl ProxyUrl {
     /// The value of `Proxy-Authorization` (RFC 7617), if the URL has user info.
     pub(crate) fn authorization(&self) -> Option<String> {
         let (user, password) = self.credentials()?;
-        Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+        Some(basic(user, password))
     }
 }
 
@@ -119,36 +120,6 @@ fn written_port(text: &str) -> Option<u16> {
     let host_and_port = authority.rsplit('@').next()?;
     let (host, port) = host_and_port.rsplit_once(':')?;
     if host.starts_with('[') && !host.ends_with(']') { None } else { port.parse().ok() }
-}
-
-/// Undoes percent-encoding; what is not valid stays as it is.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let escaped = tail.get(..2).filter(|_| *first == b'%');
-        let value = escaped
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(value.unwrap_or(*first));
-        rest = if value.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Standard alphabet, padded (RFC 4648 §4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits =
-            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for index in 0..4 {
-            let sextet = bits >> (18 - 6 * index) & 63;
-            text.push(if index <= group.len() { ALPHABET[sextet as usize] as char } else { '=' });
-        }
-    }
-    text
 }
 
 impl fmt::Display for ProxyUrl {

@@ -59,17 +59,39 @@ pub struct LogHandle {
 /// [`LogError::Open`] when the file cannot be opened, [`LogError::Installed`] on a second call.
 pub fn install(settings: &Log, fields: Fields, ring: Option<Arc<Ring>>) -> Result<LogHandle, LogError> {
     let shape = shape(settings);
+    install_to(
+        settings,
+        fields,
+        ring,
+        if shape == Shape::Plain { Destination::Stderr } else { Destination::Stdout },
+    )
+}
+
+/// Like [`install`], but for commands whose standard output belongs to their results: lines go to
+/// standard error in every format, unless a file is set.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_on_stderr(settings: &Log, fields: Fields) -> Result<LogHandle, LogError> {
+    install_to(settings, fields, None, Destination::Stderr)
+}
+
+fn install_to(
+    settings: &Log,
+    fields: Fields,
+    ring: Option<Arc<Ring>>,
+    stream: Destination,
+) -> Result<LogHandle, LogError> {
     let destination = match &settings.file {
         Some(path) => {
             let mut options = OpenOptions::new();
             let file = options.append(true).create(true).mode(0o600).open(path);
             Destination::File(file.map_err(|error| LogError::Open { path: path.clone(), error })?)
         }
-        None if shape == Shape::Plain => Destination::Stderr,
-        None => Destination::Stdout,
+        None => stream,
     };
     let mut sinks: Vec<Box<dyn SharedLogger>> =
-        vec![Box::new(StreamSink::new(shape, fields.clone(), destination))];
+        vec![Box::new(StreamSink::new(shape(settings), fields.clone(), destination))];
     if let Some(ring) = &ring {
         sinks.push(Box::new(RingSink::new(Arc::clone(ring), fields)));
     }

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use self::family::{Bounds, Family, Histogram, own, remote};
-use crate::control_plane::Delivery;
 
 /// Milliseconds and bytes.
 struct Coarse;
@@ -254,16 +253,9 @@ impl Metrics {
         self.age.record([], |histogram| histogram.observe(age.as_secs_f64()));
     }
 
-    /// How the posting of a response of this wire type ended.
-    pub fn response_posted(&self, resp_type: &'static str, delivery: &Delivery) {
-        let result = match delivery {
-            Delivery::Delivered => "delivered",
-            Delivery::Gone => "gone",
-            Delivery::Rejected(_) => "rejected",
-            Delivery::Exhausted => "exhausted",
-            Delivery::Expired => "expired",
-            Delivery::Cancelled => "cancelled",
-        };
+    /// How the posting of a response of this wire type ended: `delivered`, `gone`, `rejected`,
+    /// `exhausted`, `expired` or `cancelled`.
+    pub fn response_posted(&self, resp_type: &'static str, result: &'static str) {
         self.posts.record([resp_type, result], |count| *count += 1);
     }
 

@@ -46,7 +46,7 @@ fn polls_and_commands_are_counted() {
     metrics.commands_received(0, 0);
     metrics.commands_dropped("context_canceled", 0);
     metrics.command_age(Duration::from_secs(7));
-    metrics.response_posted("jsonrpc_response", &Delivery::Rejected(400));
+    metrics.response_posted("jsonrpc_response", "rejected");
     metrics.unsupported_channel("tunnel_1", "nope", "jsonrpc");
     let text = metrics.scrape(true);
     for line in [

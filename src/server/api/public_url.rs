@@ -56,11 +56,11 @@ impl Network {
 /// How the public URL is known.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct PublicUrl {
-    /// As configured, without a trailing slash; replaces scheme, host and port.
+    /// As configured, without a trailing slash; replaces scheme, host, port and path prefix.
     pub(in crate::server) base: Option<String>,
     /// Peers whose `X-Forwarded-*` are believed.
     pub(in crate::server) trusted_proxies: Vec<Network>,
-    /// The path prefix that everything is served under.
+    /// Follows scheme, host and port where no base is configured.
     pub(in crate::server) path_prefix: String,
 }
 
@@ -77,7 +77,7 @@ impl PublicUrl {
 
     fn base(&self, head: &Head, exchange: &Exchange<'_>) -> String {
         if let Some(base) = &self.base {
-            return format!("{base}{}", self.path_prefix);
+            return base.clone();
         }
         let peer = exchange.peer();
         let trusted = peer.address.is_some_and(|ip| self.trusted_proxies.iter().any(|net| net.contains(ip)));

@@ -58,7 +58,11 @@ pub(crate) struct Bound {
 
 enum BoundSocket {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// The file goes with the listener.
+    Unix {
+        listener: UnixListener,
+        _file: SocketFile,
+    },
 }
 
 impl Bound {
@@ -77,7 +81,7 @@ impl Bound {
                 // Whoever may connect can use the tunnel: only this user.
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
                 listener.set_nonblocking(true)?;
-                (BoundSocket::Unix(listener, file), at.clone())
+                (BoundSocket::Unix { listener, _file: file }, at.clone())
             }
         };
         Ok(Bound { socket, at, identity })
@@ -91,7 +95,7 @@ impl Bound {
                 socket.set_nodelay();
                 Ok((socket, Some(address.ip())))
             }
-            BoundSocket::Unix(listener, _) => {
+            BoundSocket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept()?;
                 Ok((Socket::new(OwnedFd::from(stream)), None))
             }
@@ -142,7 +146,7 @@ impl Acceptor {
             let timeout = refused.front().map(|(until, _)| remaining(*until));
             let listener = match &self.bound.socket {
                 BoundSocket::Tcp(listener) => listener.as_fd(),
-                BoundSocket::Unix(listener, _) => listener.as_fd(),
+                BoundSocket::Unix { listener, .. } => listener.as_fd(),
             };
             let mut fds = [PollFd::new(&listener, PollFlags::IN), PollFd::new(&self.waker, PollFlags::IN)];
             match poll(&mut fds, timeout.as_ref()) {

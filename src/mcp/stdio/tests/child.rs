@@ -101,10 +101,10 @@ impl Server {
                 }
                 result(id, json!({}));
             }
-            "sleep" => {
-                std::thread::sleep(Duration::from_millis(params["ms"].as_u64().unwrap()));
-                if !id.is_null() {
-                    result(id, json!({}));
+            // Reads nothing until the file exists.
+            "await" => {
+                while !std::path::Path::new(params["path"].as_str().unwrap()).exists() {
+                    std::thread::sleep(Duration::from_millis(5));
                 }
             }
             "pid" => result(id, json!(std::process::id())),

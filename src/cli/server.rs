@@ -1,0 +1,425 @@
+//! `tunnel-server`: the control plane for sites that have no hosted one.
+//!
+//! Either a configuration document (`--config`), or a few flags for the tunnels of one key.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded, select};
+use log::LevelFilter;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::ids::TunnelId;
+use crate::server::{ServerConfig, SimpleOptions, Standalone, parse_duration, parse_listen};
+
+/// How long delivered commands may still be answered while stopping.
+const GRACE: Duration = Duration::from_secs(10);
+/// Signals that wait to be acted upon.
+const SIGNALS: usize = 16;
+/// Descriptors of one connection: its socket and what wakes its thread.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// Descriptors for everything else.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+const HELP: &str = "\
+Serves MCP tunnels: connectors post to /v1/mcp/<tunnel id>, tunnel clients poll and answer.
+
+Usage: tunnel-server --config FILE [--url-file FILE]
+       tunnel-server --listen ADDR --tunnel-id ID --api-key REF [flags]
+
+A REF is env:NAME, file:/path or sha256:<digest>. Flags take their value after a space or '=';
+dots and dashes in their names are interchangeable.
+
+  --config FILE                   read everything from a YAML document; SIGHUP reads it again
+  --listen ADDR                   host:port or unix:/path (default 127.0.0.1:8080)
+  --tunnel-id ID                  a tunnel to serve; repeatable
+  --api-key REF                   key that tunnel clients present
+  --connector-key REF             key that connectors present in X-Tunnel-Connector-Key
+  --allow-open-ingress            let other hosts call without a connector key
+  --tls-cert FILE                 certificate chain, PEM
+  --tls-key FILE                  its private key, PEM
+  --public-base-url URL           the URL under which callers reach this server
+  --path-prefix PATH              serve everything below this path
+  --response-timeout D            how long a call is held (default 120s)
+  --client-last-seen-timeout D    how long a silent client counts as connected (default 20s)
+  --queue-max N                   calls that may wait per tunnel (default 1000)
+  --connections N                 connections at a time (default 2048)
+  --url-file FILE                 write the base URL of the first listener here once serving
+  --log-level LEVEL               error, warn, info, debug or trace (default info)
+  --help, --version
+";
+
+/// Runs `tunnel-server` with the process's arguments.
+pub fn server_main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<(), String> {
+    let flags = match Flags::parse(arguments)? {
+        Asked::Serve(flags) => flags,
+        Asked::Help => {
+            print!("{HELP}");
+            return Ok(());
+        }
+        Asked::Version => {
+            println!("tunnel-server {}", crate::VERSION);
+            return Ok(());
+        }
+    };
+    let config = flags.config()?;
+    // Another logger, set up by whoever embeds this, stays.
+    let _ = simplelog::SimpleLogger::init(flags.log_level, simplelog::Config::default());
+    raise_descriptor_limit(&config);
+    let signals = SignalThread::start().map_err(|error| format!("cannot watch for signals: {error}"))?;
+    let server = Standalone::start(config).map_err(|error| error.to_string())?;
+    for listening in server.listening() {
+        log::info!(target: "server", url = listening.url().as_str(); "listening");
+    }
+    let url_file = match (&flags.url_file, server.listening().first()) {
+        (Some(path), Some(first)) => Some(UrlFile::write(path, &first.url())?),
+        _ => None,
+    };
+    let outcome = serve(&server, &signals.received, &flags);
+    drop(url_file);
+    server.stop(GRACE);
+    outcome
+}
+
+/// Serves until a signal says stop, or a listener dies.
+fn serve(server: &Standalone, signals: &Receiver<i32>, flags: &Flags) -> Result<(), String> {
+    loop {
+        select! {
+            recv(signals) -> signal => match signal {
+                Ok(SIGHUP) => reload(server, flags),
+                _ => return Ok(()),
+            },
+            recv(server.failed()) -> error => {
+                let error = error.unwrap_or_else(|_| io::Error::other("its threads are gone"));
+                return Err(format!("a listener died: {error}"));
+            }
+        }
+    }
+}
+
+fn reload(server: &Standalone, flags: &Flags) {
+    let reloaded = flags.config().and_then(|config| server.reload(config).map_err(|error| error.to_string()));
+    match reloaded {
+        Ok(()) => log::info!(target: "server", "keys, certificates and tunnels were read again"),
+        Err(error) => {
+            log::error!(target: "server", error = error.as_str(); "reloading failed; everything stays as it was");
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+enum Asked {
+    Serve(Box<Flags>),
+    Help,
+    Version,
+}
+
+/// The flags, as given.
+#[derive(Debug)]
+struct Flags {
+    config: Option<PathBuf>,
+    listen: Option<String>,
+    tunnels: Vec<String>,
+    api_key: Option<String>,
+    connector_key: Option<String>,
+    allow_open_ingress: bool,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    public_base_url: Option<String>,
+    path_prefix: String,
+    response_timeout: Option<Duration>,
+    client_last_seen_timeout: Option<Duration>,
+    queue_max: Option<usize>,
+    connections: Option<usize>,
+    url_file: Option<PathBuf>,
+    log_level: LevelFilter,
+    /// A flag that a document replaces.
+    simple: Option<String>,
+}
+
+impl Flags {
+    fn parse(arguments: &[String]) -> Result<Asked, String> {
+        let mut flags = Flags {
+            config: None,
+            listen: None,
+            tunnels: Vec::new(),
+            api_key: None,
+            connector_key: None,
+            allow_open_ingress: false,
+            tls_cert: None,
+            tls_key: None,
+            public_base_url: None,
+            path_prefix: String::new(),
+            response_timeout: None,
+            client_last_seen_timeout: None,
+            queue_max: None,
+            connections: None,
+            url_file: None,
+            log_level: LevelFilter::Info,
+            simple: None,
+        };
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let Some(flag) = word.strip_prefix("--") else {
+                return match word.as_str() {
+                    "-h" => Ok(Asked::Help),
+                    _ => Err(format!("unexpected argument {word:?}; see tunnel-server --help")),
+                };
+            };
+            let (name, inline) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (flag, None),
+            };
+            let name = name.replace(['.', '_'], "-");
+            match name.as_str() {
+                "help" => return Ok(Asked::Help),
+                "version" => return Ok(Asked::Version),
+                "allow-open-ingress" => {
+                    flags.allow_open_ingress = match inline.as_deref() {
+                        None | Some("true") => true,
+                        Some("false") => false,
+                        Some(other) => return Err(format!("--{name} is true or false, not {other:?}")),
+                    };
+                    continue;
+                }
+                _ => {}
+            }
+            let value = match inline.or_else(|| words.next().cloned()) {
+                Some(value) => value,
+                None => return Err(format!("--{name} needs a value; see tunnel-server --help")),
+            };
+            flags.set(&name, value)?;
+        }
+        Ok(Asked::Serve(Box::new(flags)))
+    }
+
+    fn set(&mut self, name: &str, value: String) -> Result<(), String> {
+        let duration =
+            |text: &str| parse_duration(text).map(Some).map_err(|error| format!("--{name}: {error}"));
+        let number = |text: &str| {
+            text.parse().map(Some).map_err(|_| format!("--{name} needs a whole number, not {text:?}"))
+        };
+        match name {
+            "config" => self.config = Some(value.into()),
+            "url-file" => self.url_file = Some(value.into()),
+            "log-level" => {
+                self.log_level = value.parse().map_err(|_| {
+                    format!("--log-level is error, warn, info, debug or trace, not {value:?}")
+                })?;
+            }
+            "listen" => self.listen = Some(value),
+            "listen-unix-socket" => self.listen = Some(format!("unix:{value}")),
+            "tunnel-id" => self.tunnels.push(value),
+            "api-key" => self.api_key = Some(value),
+            "connector-key" => self.connector_key = Some(value),
+            "tls-cert" => self.tls_cert = Some(value.into()),
+            "tls-key" => self.tls_key = Some(value.into()),
+            "public-base-url" => self.public_base_url = Some(value),
+            "path-prefix" => self.path_prefix = value,
+            "response-timeout" => self.response_timeout = duration(&value)?,
+            "client-last-seen-timeout" => self.client_last_seen_timeout = duration(&value)?,
+            "queue-max" => self.queue_max = number(&value)?,
+            "connections" => self.connections = number(&value)?,
+            _ => return Err(format!("unknown flag --{name}; see tunnel-server --help")),
+        }
+        if !matches!(name, "config" | "url-file" | "log-level") {
+            self.simple = Some(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The settings they lead to; read anew each time.
+    fn config(&self) -> Result<ServerConfig, String> {
+        if let Some(path) = &self.config {
+            if let Some(flag) = &self.simple {
+                return Err(format!("--config and --{flag} exclude each other; put it into the document"));
+            }
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            let config = ServerConfig::from_yaml(&text, self.allow_open_ingress);
+            return config.map_err(|error| format!("{}: {error}", path.display()));
+        }
+        let listen = parse_listen(self.listen.as_deref().unwrap_or("127.0.0.1:8080"));
+        let tunnels = self.tunnels.iter().map(|id| TunnelId::parse(id.trim())).collect::<Result<Vec<_>, _>>();
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+            (Some(_), None) => return Err("--tls-cert needs --tls-key as well".to_owned()),
+            (None, Some(_)) => return Err("--tls-key needs --tls-cert as well".to_owned()),
+        };
+        let options = SimpleOptions {
+            listen: listen.map_err(|error| error.to_string())?,
+            tunnels: tunnels.map_err(|error| error.to_string())?,
+            api_key: self.api_key.clone().ok_or("--api-key is missing; give it as env:NAME or file:/path")?,
+            connector_key: self.connector_key.clone(),
+            tls,
+            allow_open_ingress: self.allow_open_ingress,
+            public_base_url: self.public_base_url.clone(),
+            path_prefix: self.path_prefix.clone(),
+            response_timeout: self.response_timeout,
+            client_last_seen_timeout: self.client_last_seen_timeout,
+            queue_max: self.queue_max,
+            connections: self.connections,
+        };
+        ServerConfig::simple(options).map_err(|error| error.to_string())
+    }
+}
+
+/// Asks for as many descriptors as the connections need, as far as the system lets us.
+fn raise_descriptor_limit(config: &ServerConfig) {
+    let wanted = config.connections() as u64 * DESCRIPTORS_PER_CONNECTION + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    let Some(current) = limit.current else { return };
+    if current >= wanted {
+        return;
+    }
+    let reachable = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(reachable), maximum: limit.maximum });
+    if raised.is_err() || reachable < wanted {
+        let connections = config.connections();
+        log::warn!(
+            target: "server",
+            descriptors = reachable,
+            connections = connections;
+            "the limit of open files is too low for so many connections"
+        );
+    }
+}
+
+/// Turns signals into values; a second request to stop ends the process at once.
+struct SignalThread {
+    received: Receiver<i32>,
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SignalThread {
+    fn start() -> io::Result<SignalThread> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let handle = signals.handle();
+        let (sender, received) = bounded(SIGNALS);
+        let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut stopping = false;
+            for signal in signals.forever() {
+                if signal != SIGHUP && stopping {
+                    std::process::exit(1);
+                }
+                stopping |= signal != SIGHUP;
+                // Full means that as many are waiting already: one more changes nothing.
+                let _ = sender.try_send(signal);
+            }
+        })?;
+        Ok(SignalThread { received, handle, thread: Some(thread) })
+    }
+}
+
+impl Drop for SignalThread {
+    fn drop(&mut self) {
+        self.handle.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The file that tells others where this server is; gone when it stops.
+struct UrlFile(PathBuf);
+
+impl UrlFile {
+    fn write(path: &Path, url: &str) -> Result<UrlFile, String> {
+        let bad = |error: io::Error| format!("cannot write {}: {error}", path.display());
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            std::fs::create_dir_all(parent).map_err(bad)?;
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = PathBuf::from(name);
+        std::fs::write(&temporary, format!("{url}\n")).map_err(bad)?;
+        std::fs::rename(&temporary, path).map_err(bad)?;
+        Ok(UrlFile(path.to_owned()))
+    }
+}
+
+impl Drop for UrlFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TUNNEL: &str = "tunnel_0123456789abcdef0123456789abcdef";
+    const DIGEST: &str = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+    fn flags(words: &[&str]) -> Result<Flags, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        match Flags::parse(&words)? {
+            Asked::Serve(flags) => Ok(*flags),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn flags_take_values_in_both_forms_and_dots_like_dashes() {
+        let spaced =
+            flags(&["--tunnel-id", TUNNEL, "--api-key", DIGEST, "--response-timeout", "5s"]).unwrap();
+        let joined = flags(&[
+            &format!("--tunnel.id={TUNNEL}"),
+            &format!("--api.key={DIGEST}"),
+            "--response_timeout=5s",
+        ])
+        .unwrap();
+        assert_eq!(
+            format!("{spaced:?}").replace("response-timeout", ""),
+            format!("{joined:?}").replace("response-timeout", "")
+        );
+        assert!(spaced.config().is_ok());
+    }
+
+    #[test]
+    fn wrong_invocations_are_explained_in_one_sentence() {
+        for (words, reason) in [
+            (vec!["serve"], "unexpected argument"),
+            (vec!["--listen"], "needs a value"),
+            (vec!["--colour", "red"], "unknown flag"),
+            (vec!["--queue-max", "many"], "whole number"),
+            (vec!["--response-timeout", "soon"], "duration"),
+            (vec!["--log-level", "loud"], "log-level"),
+            (vec!["--api-key", DIGEST], "--tunnel-id is missing"),
+            (vec!["--tunnel-id", TUNNEL], "--api-key is missing"),
+            (vec!["--tunnel-id", "short", "--api-key", DIGEST], "invalid tunnel ID"),
+            (vec!["--tunnel-id", TUNNEL, "--api-key", "outright"], "env:NAME"),
+            (vec!["--tunnel-id", TUNNEL, "--api-key", DIGEST, "--tls-cert", "x"], "--tls-key"),
+            (
+                vec!["--tunnel-id", TUNNEL, "--api-key", DIGEST, "--listen", "0.0.0.0:0"],
+                "without a credential",
+            ),
+            (vec!["--config", "/nonexistent/x.yaml"], "cannot read"),
+            (vec!["--config", "x.yaml", "--listen", "127.0.0.1:0"], "exclude each other"),
+        ] {
+            let error = flags(&words).and_then(|flags| flags.config()).unwrap_err();
+            assert!(error.contains(reason), "{words:?}: {error}");
+            assert!(!error.contains("outright"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The server profile: many tunnels, keys with permissions, TLS.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::api::Api;
+use super::engine::Engine;
+use super::front::{Bound, Front, Identity, ListenAt, TlsError};
+use super::settings::{ServerConfig, TunnelConfig};
+
+/// How long the connections may take to end once nothing is held any more.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Why a server does not start, or does not reload.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener cannot be had.
+    Listen(ListenAt, io::Error),
+    /// A certificate or key cannot be used.
+    Tls(String),
+    /// The system refuses something else.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen(at, error) => write!(f, "cannot listen on {at}: {error}"),
+            StartError::Tls(text) => f.write_str(text),
+            StartError::System(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> StartError {
+        StartError::Tls(error.to_string())
+    }
+}
+
+/// A running server.
+pub struct Standalone {
+    front: Front,
+    engine: Arc<Engine>,
+    api: Arc<Api>,
+    identities: Vec<Arc<Identity>>,
+    listening: Vec<Listening>,
+    failed: Receiver<io::Error>,
+}
+
+/// A listener of a running server.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    /// The address as bound.
+    pub at: ListenAt,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+impl Listening {
+    /// Its base URL; for a Unix socket `unix:` and its path.
+    pub fn url(&self) -> String {
+        match &self.at {
+            ListenAt::Tcp(address) => format!("http{}://{address}", if self.tls { "s" } else { "" }),
+            ListenAt::Unix(_) => self.at.to_string(),
+        }
+    }
+}
+
+impl Standalone {
+    /// Binds all listeners and serves.
+    pub fn start(config: ServerConfig) -> Result<Standalone, StartError> {
+        let engine = Arc::new(Engine::new().map_err(|error| StartError::System(io::Error::other(error)))?);
+        for TunnelConfig { id, limits } in config.tunnels {
+            engine.add(id, limits);
+        }
+        let (mut bound, mut identities, mut listening) = (Vec::new(), Vec::new(), Vec::new());
+        for listener in config.listeners {
+            let identity = listener.tls.map(Identity::load).transpose()?.map(Arc::new);
+            identities.extend(identity.clone());
+            let tls = identity.is_some();
+            let socket = Bound::bind(&listener.at, identity)
+                .map_err(|error| StartError::Listen(listener.at, error))?;
+            listening.push(Listening { at: socket.at.clone(), tls });
+            bound.push(socket);
+        }
+        let api = Arc::new(Api::new(Arc::clone(&engine), config.options, config.access));
+        let (fail, failed) = bounded(bound.len());
+        let service: Arc<Api> = Arc::clone(&api);
+        let front = Front::start(bound, config.connections, service, &fail).map_err(StartError::System)?;
+        Ok(Standalone { front, engine, api, identities, listening, failed })
+    }
+
+    /// The listeners, in the order of the configuration.
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
+    }
+
+    /// Yields an error when a listener has died by itself.
+    pub fn failed(&self) -> &Receiver<io::Error> {
+        &self.failed
+    }
+
+    /// Takes over keys and tunnels of `config` and reads the certificates again. Listeners and limits of
+    /// existing tunnels stay as they are. Tunnels that are gone end what goes on in them.
+    pub fn reload(&self, config: ServerConfig) -> Result<(), StartError> {
+        for identity in &self.identities {
+            identity.reload()?;
+        }
+        for TunnelConfig { id, limits } in &config.tunnels {
+            self.engine.add(id.clone(), limits.clone());
+        }
+        for tunnel in self.engine.tunnels() {
+            if !config.access.records.contains_key(tunnel.id()) {
+                self.engine.remove(tunnel.id());
+            }
+        }
+        self.api.set_access(config.access);
+        Ok(())
+    }
+
+    /// Stops: parked polls and queued requests end at once, delivered ones may be answered within `grace`.
+    pub fn stop(mut self, grace: Duration) {
+        // The front stays open meanwhile: clients post their answers through it.
+        self.engine.drain();
+        self.engine.wait_empty(Instant::now() + grace);
+        self.engine.cut();
+        self.front.drain();
+        self.front.wait_drained(CLOSE_TIME);
+        self.front.stop();
+    }
+}
