@@ -21,8 +21,8 @@ const PARK: Duration = Duration::from_secs(2);
 /// At most this many of the three attempts at a terminal answer are disturbed.
 const REFUSALS_MAX: u8 = 2;
 /// Chances in 1000.
-const POLL_FAULTS: u64 = 15;
-const ANSWER_FAULTS: u64 = 80;
+const POLL_FAULTS: u64 = 4;
+const ANSWER_FAULTS: u64 = 60;
 const NOTIFICATION_FAULTS: u64 = 40;
 
 /// What both peers share.
