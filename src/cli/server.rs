@@ -81,7 +81,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
     };
     let config = flags.config()?;
     // Another logger, set up by whoever embeds this, stays.
-    let _ = simplelog::SimpleLogger::init(flags.log_level, simplelog::Config::default());
+    let _ = simplelog::WriteLogger::init(flags.log_level, simplelog::Config::default(), io::stderr());
     raise_descriptor_limit(&config);
     let signals = SignalThread::start().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let server = Standalone::start(config).map_err(|error| error.to_string())?;
