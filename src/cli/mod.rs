@@ -17,7 +17,6 @@ use std::process::ExitCode;
 
 pub use self::server::server_main;
 
-
 /// A command failed; the message is all that is printed.
 #[derive(Debug)]
 pub(crate) struct Failure {
