@@ -258,8 +258,10 @@ impl Daemon {
 fn wait_for_name(slot: &MetadataSlot, stop: &Cancel) -> (String, String) {
     let until = Deadline::after(METADATA_WAIT);
     while !until.is_past() && !stop.is_cancelled() {
-        if let Some(Ok(metadata)) = slot.wait(METADATA_WAIT_STEP) {
-            return (metadata.name, metadata.description);
+        match slot.wait(METADATA_WAIT_STEP) {
+            Some(Ok(metadata)) => return (metadata.name, metadata.description),
+            Some(Err(_)) => break,
+            None => {}
         }
     }
     let unknown = "tunnel meta hasn't fetched".to_owned();

@@ -63,7 +63,7 @@ impl PollObserver for Observers {
     }
 
     fn command_refused(&self, reason: &'static str, _answered: bool) {
-        self.metrics.commands_dropped(reason, 1);
+        self.metrics.command_refused(reason);
     }
 
     fn command_age(&self, age: Duration) {

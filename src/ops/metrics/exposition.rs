@@ -43,6 +43,8 @@ impl Metrics {
         text.histograms(meta("commands_age_seconds", "Age of commands when received."), &self.age);
         let help = "Responses posted, by type and how that ended.";
         text.counters(meta("controlplane_response_posts_total", help), &self.posts);
+        let help = "Polled commands that were malformed or unsupported, by reason.";
+        text.counters(meta("controlplane_commands_refused_total", help), &self.refused);
         let help = "Unix time of the last successful poll; 0 before the first.";
         let last_poll = self.last_poll.load(Relaxed) as f64;
         text.gauge(meta("commands_poll_last_successful_timestamp_seconds", help), &[], last_poll);

@@ -124,6 +124,7 @@ pub struct Metrics {
     drops: Family<u64, 1>,
     age: Family<Histogram<Seconds>, 0>,
     posts: Family<u64, 2>,
+    refused: Family<u64, 1>,
     last_poll: AtomicU64,
     queue: OnceLock<(usize, Length)>,
     workers: AtomicU64,
@@ -179,6 +180,7 @@ impl Metrics {
             drops: Family::new([own("drop_reason")]),
             age: Family::new([]),
             posts: Family::new([own("resp_type"), own("result")]),
+            refused: Family::new([own("reason")]),
             last_poll: AtomicU64::new(0),
             queue: OnceLock::new(),
             workers: AtomicU64::new(0),
@@ -257,6 +259,11 @@ impl Metrics {
     /// `exhausted`, `expired` or `cancelled`.
     pub fn response_posted(&self, resp_type: &'static str, result: &'static str) {
         self.posts.record([resp_type, result], |count| *count += 1);
+    }
+
+    /// A polled command was malformed or unsupported.
+    pub fn command_refused(&self, reason: &'static str) {
+        self.refused.record([reason], |count| *count += 1);
     }
 
     /// Capacity of the command queue and how to ask for its length. Only the first call counts.

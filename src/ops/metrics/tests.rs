@@ -47,6 +47,7 @@ fn polls_and_commands_are_counted() {
     metrics.commands_dropped("context_canceled", 0);
     metrics.command_age(Duration::from_secs(7));
     metrics.response_posted("jsonrpc_response", "rejected");
+    metrics.command_refused("invalid_channel");
     metrics.unsupported_channel("tunnel_1", "nope", "jsonrpc");
     let text = metrics.scrape(true);
     for line in [
@@ -66,6 +67,7 @@ fn polls_and_commands_are_counted() {
         format!(
             "controlplane_response_posts_total{{{CP},resp_type=\"jsonrpc_response\",result=\"rejected\"}} 1"
         ),
+        format!("controlplane_commands_refused_total{{{CP},reason=\"invalid_channel\"}} 1"),
         format!("dispatcher_worker_pool_capacity{{{DISPATCH}}} 10"),
         format!("dispatcher_worker_pool_occupancy{{{DISPATCH}}} 1"),
         format!(
