@@ -1,6 +1,8 @@
 //! Every way things break: each command gets exactly one terminal answer, the client lives, later
 //! calls work.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
+
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

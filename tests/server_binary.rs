@@ -1,5 +1,7 @@
 //! The `tunnel-server` binary: flags, document, TLS, permissions, signals.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

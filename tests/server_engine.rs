@@ -1,5 +1,7 @@
 //! The local control plane from both of its sides, over real sockets.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

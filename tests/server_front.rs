@@ -1,5 +1,7 @@
 //! The HTTP front under good and bad manners.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

@@ -1,6 +1,8 @@
 //! Parked polls and held requests cost nothing while nothing happens. Alone in its process, whose
 //! processor time is what it measures.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

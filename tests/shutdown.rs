@@ -1,5 +1,7 @@
 //! Stopping: what is running finishes, what is queued is answered, nothing is left behind.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -2,6 +2,8 @@
 //!
 //! `cargo test --test suites -- --ignored` runs them from here.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
+
 use std::process::Command;
 
 fn succeeds(command: &mut Command) {

@@ -159,7 +159,7 @@ pub fn by_variable(name: &str) -> Option<&'static Setting> {
 
 macro_rules! settings {
     ($($name:ident, $help:literal, { $($field:ident: $value:expr),* $(,)? })*) => {
-        $(#[doc = $help] pub static $name: Setting = Setting { $($field: $value,)* help: $help, ..Setting::BLANK };)*
+        $(#[doc = concat!("`", $help, "`")] pub static $name: Setting = Setting { $($field: $value,)* help: $help, ..Setting::BLANK };)*
 
         /// Every setting, in the order of the manual.
         pub static ALL: &[&Setting] = &[$(&$name),*];

@@ -329,7 +329,7 @@ mod tests {
             })
         };
         assert_eq!(queue.take(&Cancel::new()).unwrap().request_id, "a");
-        while queue.len() == 0 {
+        while queue.is_empty() {
             std::thread::yield_now();
         }
         cancel.cancel();

@@ -33,10 +33,11 @@ impl Id {
 
     /// The text to compare: strings without escapes, numbers as spelled.
     fn comparable(&self) -> std::borrow::Cow<'_, str> {
-        if self.is_string() && self.0.contains('\\') {
-            if let Ok(text) = serde_json::from_str::<String>(&self.0) {
-                return std::borrow::Cow::Owned(format!("\"{text}\""));
-            }
+        if self.is_string()
+            && self.0.contains('\\')
+            && let Ok(text) = serde_json::from_str::<String>(&self.0)
+        {
+            return std::borrow::Cow::Owned(format!("\"{text}\""));
         }
         std::borrow::Cow::Borrowed(&self.0)
     }

@@ -151,7 +151,10 @@ pub fn get(url: &str) -> io::Result<Reply> {
     request(address, "GET", if path.is_empty() { "/" } else { path }, &[], "")
 }
 
-fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(String, Vec<(String, String)>)>> {
+/// First line and headers.
+type Head = (String, Vec<(String, String)>);
+
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
     let mut first = String::new();
     if reader.read_line(&mut first)? == 0 {
         return Ok(None);

@@ -89,7 +89,7 @@ impl Parties {
                 // Settings of the operator's own client must not reach this one.
                 .env_clear()
                 .envs(std::env::vars_os().filter(|(name, _)| {
-                    !crate::config::settings::by_variable(&name.to_string_lossy()).is_some()
+                    crate::config::settings::by_variable(&name.to_string_lossy()).is_none()
                 }))
                 .env(KEY_VARIABLE, &key)
                 .stdin(Stdio::null())

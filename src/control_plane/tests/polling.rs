@@ -418,6 +418,7 @@ fn two_clients_share_a_tunnel_without_losing_or_doubling_a_command() {
     ids.extend((20..40).map(|_| queue.next().request_id));
     ids.extend(two.stop().into_iter().chain(again.stop()).map(|command| command.request_id));
     let mut expected: Vec<String> = (0..40).map(|id| format!("r{id}")).collect();
-    (ids.sort(), expected.sort());
+    ids.sort();
+    expected.sort();
     assert_eq!(ids, expected);
 }
