@@ -1,5 +1,8 @@
 //! The `tunnel-server` binary: flags, document, TLS, permissions, signals.
 
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

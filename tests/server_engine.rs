@@ -1,5 +1,8 @@
 //! The local control plane from both of its sides, over real sockets.
 
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

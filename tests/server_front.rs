@@ -1,5 +1,8 @@
 //! The HTTP front under good and bad manners.
 
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

@@ -1,6 +1,9 @@
 //! Parked polls and held requests cost nothing while nothing happens. Alone in its process, whose
 //! processor time is what it measures.
 
+// Helpers of tests fail like tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]

@@ -14,7 +14,7 @@ use super::{
 use crate::ids::Channel;
 use crate::jsonrpc::{Id, error_response, single_line};
 use crate::server::engine::{
-    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Outcome, Refusal, RequestId, Step, Tunnel,
+    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Outcome, Refusal, Step, Tunnel,
 };
 use crate::server::front::{BadBody, Exchange, Head, Method, Response, Stream, Wake};
 
@@ -142,9 +142,8 @@ impl Api {
         payload: Option<&str>,
         exchange: &mut Exchange<'_>,
     ) -> Result<Hold, Response> {
-        let no_resources = || unavailable("the server has no resources left for this request");
-        let id = RequestId::random().map_err(|_| no_resources())?;
-        let waker = exchange.waker().map_err(|_| no_resources())?;
+        let id = self.engine.request_id();
+        let waker = exchange.waker().map_err(|_| unavailable("the server has no descriptors left"))?;
         let token = self.engine.sealer().seal(call.tunnel.id(), id);
         let now = SystemTime::now();
         let command = Command::render(id, &token, call.kind, &call.channel, now, headers, payload);
@@ -158,7 +157,7 @@ impl Api {
             waker,
         };
         call.tunnel.admit(admission).map_err(|refusal| {
-            self.engine.counters().command_ended(call.kind, Outcome::Refused, None, None);
+            self.engine.counters().command_refused(call.kind);
             refused(refusal)
         })
     }
@@ -267,21 +266,22 @@ impl Api {
 
 /// Waits for the first payload; notifications count only for a caller that takes a stream.
 fn next(hold: &Hold, call: &Call<'_>, exchange: &mut Exchange<'_>) -> Got {
-    let mut late = false;
     loop {
-        match hold.next() {
-            Step::Notification(answer) if call.accept.sse => return Got::Notification(answer),
-            Step::Notification(_) => continue,
-            Step::Terminal(answer) => return Got::Terminal(answer),
-            Step::Ended(end) => return Got::Ended(end),
-            Step::Nothing if late => return Got::Timeout,
-            Step::Nothing => {}
+        // Waiting first: the waker is raised already if something has happened meanwhile.
+        let wake = exchange.wait(call.deadline);
+        if wake == Wake::PeerGone {
+            return Got::CallerGone;
         }
-        match exchange.wait(call.deadline) {
-            Wake::Woken => {}
-            Wake::PeerGone => return Got::CallerGone,
-            // One more look: the answer may have come with the deadline.
-            Wake::Deadline => late = true,
+        loop {
+            match hold.next() {
+                Step::Notification(answer) if call.accept.sse => return Got::Notification(answer),
+                Step::Notification(_) => {}
+                Step::Terminal(answer) => return Got::Terminal(answer),
+                Step::Ended(end) => return Got::Ended(end),
+                // The answer may have come with the deadline: it was looked for once more.
+                Step::Nothing if wake == Wake::Deadline => return Got::Timeout,
+                Step::Nothing => break,
+            }
         }
     }
 }

@@ -87,11 +87,12 @@ pub(super) struct Api {
     pub(super) engine: Arc<Engine>,
     options: Options,
     access: RwLock<Arc<Access>>,
+    requests: metrics::Requests,
 }
 
 impl Api {
     pub(super) fn new(engine: Arc<Engine>, options: Options, access: Access) -> Api {
-        Api { engine, options, access: RwLock::new(Arc::new(access)) }
+        Api { engine, options, access: RwLock::new(Arc::new(access)), requests: metrics::Requests::new() }
     }
 
     /// Replaces keys and records for requests from now on.
@@ -134,7 +135,7 @@ impl Api {
             }
             Route::Ready => operator(serves.operator || serves.ready, |_| ok()),
             Route::Health => operator(serves.operator, |_| ok()),
-            Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine)),
+            Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine, &api.requests)),
             _ => not_found(),
         };
         let _ = exchange.respond(&response);
@@ -146,7 +147,7 @@ impl Service for Api {
         let route = Route::of(head.path(), &self.options.path_prefix);
         self.dispatch(route, head, exchange);
         if let Some(status) = exchange.status() {
-            self.engine.counters().http_answered(route.label(), status);
+            self.requests.count(route.number(), status);
         }
     }
 

@@ -21,8 +21,9 @@ use std::time::Instant;
 use crate::ids::TunnelId;
 
 pub(crate) use self::answer::{Answer, AnswerKind, Json};
+use self::command::RequestIds;
 pub(crate) use self::command::{Command, Header, Kind, RequestId};
-pub(crate) use self::counters::{BUCKETS, Counters, Histogram, Outcome};
+pub(crate) use self::counters::{BUCKETS, Counters, Histogram, Outcome, PostResult};
 pub(crate) use self::hold::{Hold, Step};
 pub(crate) use self::poll::Found;
 pub(crate) use self::presence::ClientKey;
@@ -41,6 +42,7 @@ pub(crate) struct Engine {
     counters: Arc<Counters>,
     emptied: Arc<Emptied>,
     sealer: Sealer,
+    ids: RequestIds,
 }
 
 impl Engine {
@@ -52,6 +54,7 @@ impl Engine {
             counters: Arc::default(),
             emptied: Arc::default(),
             sealer: Sealer::new()?,
+            ids: RequestIds::new()?,
         })
     }
 
@@ -85,6 +88,11 @@ impl Engine {
     /// Seals and opens the shard tokens.
     pub(crate) fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    /// A fresh request id.
+    pub(crate) fn request_id(&self) -> RequestId {
+        self.ids.next()
     }
 
     /// What is counted.
