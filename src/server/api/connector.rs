@@ -22,17 +22,17 @@ use crate::server::front::{BadBody, Exchange, Head, Method, Response, Stream, Wa
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What a held request is about, for its answer and for the log.
-struct Call<'a> {
-    tunnel: &'a Arc<Tunnel>,
-    channel: Channel,
-    kind: Kind,
-    summary: Option<Summary>,
-    accept: Accept,
-    deadline: Instant,
+pub(super) struct Call<'a> {
+    pub(super) tunnel: &'a Arc<Tunnel>,
+    pub(super) channel: Channel,
+    pub(super) kind: Kind,
+    pub(super) summary: Option<Summary>,
+    pub(super) accept: Accept,
+    pub(super) deadline: Instant,
 }
 
 /// What came for a held request.
-enum Got {
+pub(super) enum Got {
     Notification(Answer),
     Terminal(Answer),
     Ended(End),
@@ -95,7 +95,7 @@ impl Api {
         Ok(())
     }
 
-    fn check_ingress(&self, head: &Head, exchange: &Exchange<'_>) -> Result<(), Response> {
+    pub(super) fn check_ingress(&self, head: &Head, exchange: &Exchange<'_>) -> Result<(), Response> {
         let allowed = match self.options.ingress_auth {
             IngressAuth::None => true,
             IngressAuth::Key => {
@@ -134,7 +134,7 @@ impl Api {
         text.map(Some).map_err(|_| error(400, Some(code::INVALID_JSON), "the body is not UTF-8"))
     }
 
-    fn hold(
+    pub(super) fn hold(
         &self,
         call: &Call<'_>,
         started: Instant,
@@ -242,7 +242,7 @@ impl Api {
         }
     }
 
-    fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) {
+    pub(super) fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) {
         let id = hold.id();
         let story = hold.end(outcome);
         let level = if self.options.tells_commands { log::Level::Info } else { log::Level::Debug };
@@ -265,7 +265,7 @@ impl Api {
 }
 
 /// Waits for the first payload; notifications count only for a caller that takes a stream.
-fn next(hold: &Hold, call: &Call<'_>, exchange: &mut Exchange<'_>) -> Got {
+pub(super) fn next(hold: &Hold, call: &Call<'_>, exchange: &mut Exchange<'_>) -> Got {
     loop {
         // Waiting first: the waker is raised already if something has happened meanwhile.
         let wake = exchange.wait(call.deadline);
@@ -388,7 +388,7 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 /// The response to a request that ended without an answer, before any output.
-fn ended(end: End) -> (Outcome, Response) {
+pub(super) fn ended(end: End) -> (Outcome, Response) {
     match end {
         End::ExpiredQueued => {
             (Outcome::ExpiredQueued, error(504, None, "no tunnel client picked the request up in time"))
@@ -405,7 +405,7 @@ fn ended(end: End) -> (Outcome, Response) {
     }
 }
 
-fn timed_out() -> (Outcome, Response) {
+pub(super) fn timed_out() -> (Outcome, Response) {
     (Outcome::Timeout, error(504, None, "the tunnel client did not answer in time"))
 }
 

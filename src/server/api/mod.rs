@@ -8,6 +8,7 @@ mod access;
 mod challenge;
 mod client;
 mod connector;
+mod discovery;
 mod error;
 mod forward;
 mod message;
@@ -120,7 +121,10 @@ impl Api {
             Route::Mcp { tunnel, channel } if serves.connector => {
                 return self.connector(head, exchange, tunnel, channel);
             }
-            Route::ProtectedResource { .. } | Route::Oauth if serves.connector => {
+            Route::ProtectedResource { tunnel } if serves.connector => {
+                return self.discovery(head, exchange, tunnel);
+            }
+            Route::Oauth if serves.connector => {
                 error(501, None, "OAuth is not served here").header("Cache-Control", "no-store")
             }
             Route::Tunnels

@@ -71,6 +71,9 @@ impl Api {
         if has_unknown_member {
             log::debug!(target: "server", request_id:% = sealed; "a response has members that mean nothing here");
         }
+        if let Some(id) = head.value("X-Client-Request-Id") {
+            log::debug!(target: "server", request_id:% = sealed, client_request_id = id; "response posted");
+        }
         match self.deliver(&tunnel, sealed, answer, exchange) {
             Some(Posted::Taken) => {
                 counters.response_posted(kind, PostResult::Ok);

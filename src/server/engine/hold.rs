@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::command::{Kind, RequestId};
 use super::counters::Outcome;
-use super::tunnel::{End, Held, Stage, Tunnel};
+use super::held::{End, Held, Stage};
+use super::tunnel::Tunnel;
 
 /// What happened to a held request.
 #[derive(Debug)]
