@@ -68,6 +68,8 @@ pub struct ControlPlane {
     pub organization_id: Option<String>,
     /// Sent as bearer token.
     pub api_key: Secret<String>,
+    /// The reference that the key came from (`env:NAME`, `file:PATH`), or `configured`.
+    pub api_key_source: String,
     /// Client certificate for the control plane.
     pub client_certificate: Option<CertificatePair>,
     /// Effective proxy (own or global setting).
@@ -179,6 +181,25 @@ pub struct Mcp {
     pub max_concurrent_requests: usize,
     /// Longest MCP reply body, SSE event or stdio line, in bytes.
     pub max_message_bytes: usize,
+    /// Whether messages of one protocol era are bridged to servers of the other.
+    pub protocol_bridge: Switch,
+    /// How long a server may take to show its era.
+    pub protocol_probe_timeout: Duration,
+    /// How long a handshake with a stdio server may take.
+    pub handshake_timeout: Duration,
+    /// Whether the client cares for the handshake of stdio servers.
+    pub stdio_lifecycle: Switch,
+    /// The compatibility flag of that name was given; it has no effect but one line in the log.
+    pub stdio_send_initialized_notification: bool,
+}
+
+/// A behaviour that is on unless switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// On where it is needed.
+    Auto,
+    /// Off.
+    Off,
 }
 
 /// One MCP server and its channel.

@@ -128,6 +128,18 @@ impl ResponseBody {
 }
 
 impl Delivery {
+    /// The outcome as a metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Delivery::Delivered => "delivered",
+            Delivery::Gone => "gone",
+            Delivery::Rejected(_) => "rejected",
+            Delivery::Exhausted => "exhausted",
+            Delivery::Expired => "expired",
+            Delivery::Cancelled => "cancelled",
+        }
+    }
+
     /// Whether the control plane needs nothing more from us.
     pub fn is_delivered(&self) -> bool {
         matches!(self, Delivery::Delivered | Delivery::Gone)

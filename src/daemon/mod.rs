@@ -1,1 +1,269 @@
-//! To come.
+//! The running client: wiring, start order, drain.
+//!
+//! Knows every room, and nothing of command lines. Invariant: what was started is stopped in reverse
+//! order, within the budget, on every path out.
+
+mod material;
+mod observe;
+mod probing;
+mod stopping;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use material::{Material, MaterialError};
+
+use crate::config::Config;
+use crate::control_plane::{
+    Client, MetadataFetch, MetadataSlot, PollState, Poller, PollerHandle, ServerInfo, Settings,
+};
+use crate::dispatch::{Dispatcher, Setup};
+use crate::ids::Channel;
+use crate::mcp::Binding;
+use crate::net::{Cancel, CancelGuard, Deadline};
+use crate::ops::State;
+use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
+
+use observe::Observers;
+use probing::Probing;
+
+/// How long the "started" line waits for the tunnel's name.
+const METADATA_WAIT: Duration = Duration::from_secs(2);
+/// Granularity of that wait; a stop ends it.
+const METADATA_WAIT_STEP: Duration = Duration::from_millis(50);
+
+/// What a caller may change of a client's ways.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// 32 hexadecimal digits, made once per process.
+    pub instance_id: String,
+    /// Whether the local listener is opened.
+    pub listen: bool,
+    /// All of a stop has to fit in it.
+    pub stop_budget: Duration,
+}
+
+/// A client that runs.
+pub struct Daemon {
+    options: Options,
+    state: Arc<State>,
+    poll_state: Arc<PollState>,
+    observers: Arc<Observers>,
+    /// Cuts every exchange with an MCP server.
+    mcp_cut: Cancel,
+    /// Cuts every request to the control plane.
+    control_plane_cut: Cancel,
+    listener: Option<Listener>,
+    bindings: Vec<Arc<Binding>>,
+    dispatcher: Option<Dispatcher>,
+    metadata: Option<MetadataFetch>,
+    poller: Option<PollerHandle>,
+    probing: Option<Probing>,
+    pid_file: Option<PidFile>,
+}
+
+/// The client could not be started; what had been started is stopped again.
+#[derive(Debug)]
+pub struct StartError(String);
+
+/// The client stopped, but not everything went well.
+#[derive(Debug)]
+pub struct StopError(String);
+
+impl StartError {
+    fn new(cause: impl fmt::Display) -> StartError {
+        StartError(cause.to_string())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for StopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+impl std::error::Error for StopError {}
+
+impl Daemon {
+    /// Starts everything; returns without waiting for the control plane or an MCP server.
+    pub fn start(config: &Config, material: Material, options: Options) -> Result<Daemon, StartError> {
+        let state = Arc::new(State::new());
+        let (tunnel_id, workers) =
+            (config.control_plane.tunnel_id.clone(), config.mcp.max_concurrent_requests);
+        let mut daemon = Daemon {
+            options,
+            observers: Arc::new(Observers::new(tunnel_id, workers, &state)),
+            state,
+            poll_state: Arc::new(PollState::new()),
+            mcp_cut: Cancel::new(),
+            control_plane_cut: Cancel::new(),
+            listener: None,
+            bindings: Vec::new(),
+            dispatcher: None,
+            metadata: None,
+            poller: None,
+            probing: None,
+            pid_file: None,
+        };
+        match daemon.start_parts(config, material) {
+            Ok(()) => Ok(daemon),
+            Err(error) => {
+                if let Err(stop) = daemon.stop() {
+                    log::error!(target: "process", error:% = stop; "undoing a failed start");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start_parts(&mut self, config: &Config, material: Material) -> Result<(), StartError> {
+        if self.options.listen {
+            self.open_listener(config)?;
+        }
+        let bindings = material.bindings(config, &self.mcp_cut);
+        for (channel, binding) in &bindings {
+            // Kept first: a start that fails halfway is stopped with the others.
+            self.bindings.push(Arc::clone(binding));
+            binding.start().map_err(StartError::new)?;
+            self.gate_readiness(channel, binding);
+        }
+        let client = Arc::new(self.client(config, &material, &bindings)?);
+        let dispatcher = Dispatcher::start(Setup {
+            capacity: config.control_plane.max_inflight,
+            workers: config.mcp.max_concurrent_requests,
+            connection_ttl: config.mcp.connection_max_ttl,
+            routes: bindings.iter().cloned().collect(),
+            poster: Arc::clone(&client) as _,
+            observer: Arc::clone(&self.observers) as _,
+        })
+        .map_err(StartError::new)?;
+        let queue = dispatcher.queue().clone();
+        self.observers.watch_queue(queue.clone());
+        self.dispatcher = Some(dispatcher);
+        self.metadata = Some(MetadataFetch::spawn(Arc::clone(&client)).map_err(StartError::new)?);
+
+        let main =
+            bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
+        let wait = config.mcp.startup_wait_timeout;
+        let probing = Probing::start(main, wait, &self.mcp_cut, &self.state).map_err(StartError::new)?;
+        let gate = probing.gate(wait, &self.state);
+        self.probing = Some(probing);
+        let poller = Poller {
+            client,
+            sink: Arc::new(queue),
+            observer: Arc::clone(&self.observers) as _,
+            state: Arc::clone(&self.poll_state),
+            gate,
+        };
+        self.poller = Some(poller.spawn().map_err(StartError::new)?);
+        if let Some(path) = &config.pid_file {
+            self.pid_file = Some(PidFile::write(path).map_err(StartError::new)?);
+        }
+        Ok(())
+    }
+
+    fn open_listener(&mut self, config: &Config) -> Result<(), StartError> {
+        let listener = Listener::bind(&config.health).map_err(StartError::new)?;
+        let routes = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
+        listener.serve(Router::new().with(routes)).map_err(StartError::new)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    fn client(
+        &self,
+        config: &Config,
+        material: &Material,
+        bindings: &[(Channel, Arc<Binding>)],
+    ) -> Result<Client, StartError> {
+        let settings = &config.control_plane;
+        let declared: Vec<(Channel, bool)> =
+            bindings.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity())).collect();
+        let settings = Settings {
+            base_url: settings.base_url.clone(),
+            url_path: settings.url_path.clone(),
+            tunnel_id: settings.tunnel_id.clone(),
+            organization_id: settings.organization_id.clone(),
+            api_key: settings.api_key.clone(),
+            instance_id: self.options.instance_id.clone(),
+            client_version: crate::VERSION.to_owned(),
+            poll_timeout: settings.poll_timeout,
+            poll_deadline_guardrail: settings.poll_deadline_guardrail,
+            poll_channels: settings.poll_channels.clone(),
+            extra_headers: settings.extra_headers.clone(),
+            log_raw_http: config.log.http_raw_unsafe,
+        };
+        let server_info = ServerInfo::new(move || declared.clone());
+        let observer = Arc::clone(&self.observers) as _;
+        Client::new(settings, server_info, material.control_plane_route(), observer, &self.control_plane_cut)
+            .map_err(StartError::new)
+    }
+
+    /// While the child behind `main` does not run, the client is not ready.
+    fn gate_readiness(&self, channel: &Channel, binding: &Arc<Binding>) {
+        if channel.is_main() {
+            let binding = Arc::downgrade(binding);
+            self.state.watch(move || binding.upgrade().and_then(|binding| binding.not_running()));
+        }
+    }
+
+    /// What is known about readiness.
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
+    /// How polling is doing.
+    pub fn poll_state(&self) -> &Arc<PollState> {
+        &self.poll_state
+    }
+
+    /// Base URL of the local listener, if it is open.
+    pub fn health_url(&self) -> Option<&str> {
+        self.listener.as_ref().map(Listener::base_url)
+    }
+
+    /// Kills every child at once when `force` fires: for a process that is about to end without
+    /// [`Daemon::stop`].
+    pub fn kill_on(&self, force: &Cancel) -> CancelGuard {
+        let bindings = self.bindings.clone();
+        force.on_cancel(move || bindings.iter().for_each(|binding| binding.kill()))
+    }
+
+    /// Logs that everything runs; waits a moment for the tunnel's name, unless `stop` fires.
+    pub fn announce(&self, config: &Config, stop: &Cancel) {
+        let slot = self.metadata.as_ref().map(MetadataFetch::slot).unwrap_or_default();
+        let (name, description) = wait_for_name(&slot, stop);
+        let (base, id) = (&config.control_plane.base_url, &config.control_plane.tunnel_id);
+        let url = format!("{}/v1/tunnel/{id}", base.origin().ascii_serialization());
+        log::info!(target: "process", tunnel_id = id.as_str(), tunnel_url = url.as_str(), name = name.as_str(),
+            description = description.as_str(), version = crate::VERSION; "🟢 tunnel-client started");
+    }
+
+    /// Stops: no new poll, running exchanges finish and are posted within the budget, queued commands
+    /// are answered, children end, files go.
+    pub fn stop(self) -> Result<(), StopError> {
+        let deadline = Deadline::at(Instant::now() + self.options.stop_budget);
+        stopping::stop(self, deadline)
+    }
+}
+
+fn wait_for_name(slot: &MetadataSlot, stop: &Cancel) -> (String, String) {
+    let until = Deadline::after(METADATA_WAIT);
+    while !until.is_past() && !stop.is_cancelled() {
+        match slot.wait(METADATA_WAIT_STEP) {
+            Some(Ok(metadata)) => return (metadata.name, metadata.description),
+            Some(Err(_)) => break,
+            None => {}
+        }
+    }
+    let unknown = "tunnel meta hasn't fetched".to_owned();
+    (unknown.clone(), unknown)
+}

@@ -52,7 +52,10 @@ mod tests {
             error_response(Some(&id), INTERNAL_ERROR, "a \"b\"", Some("{}")),
             r#"{"jsonrpc":"2.0","id":9007199254740993,"error":{"code":-32603,"message":"a \"b\"","data":{}}}"#
         );
-        assert_eq!(error_response(None, 1, "m", None), r#"{"jsonrpc":"2.0","error":{"code":1,"message":"m"}}"#);
+        assert_eq!(
+            error_response(None, 1, "m", None),
+            r#"{"jsonrpc":"2.0","error":{"code":1,"message":"m"}}"#
+        );
         assert_eq!(result_response(&id, "{}"), r#"{"jsonrpc":"2.0","id":9007199254740993,"result":{}}"#);
     }
 }

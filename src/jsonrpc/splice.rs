@@ -69,7 +69,10 @@ mod tests {
         let envelope = Envelope::parse(message.as_bytes()).unwrap();
         let id = Splice::replace(message, envelope.raw_id.unwrap(), "10").unwrap();
         let params = Splice::replace(message, envelope.params.unwrap(), "{}").unwrap();
-        assert_eq!(splice(message, vec![params, id]), r#"{"jsonrpc":"2.0","id":10,"method":"m","params":{}}"#);
+        assert_eq!(
+            splice(message, vec![params, id]),
+            r#"{"jsonrpc":"2.0","id":10,"method":"m","params":{}}"#
+        );
     }
 
     #[test]

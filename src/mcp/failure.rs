@@ -23,6 +23,29 @@ pub enum Failure {
         /// How it broke.
         kind: FailureKind,
     },
+    /// A stdio child was not there, or not initialised: answered under `status`, which is 502, 503 or
+    /// 504, with `note` as the error data's `tunnel_bridge`.
+    Lifecycle {
+        /// Status of the answer.
+        status: u16,
+        /// Where it failed.
+        source: Source,
+        /// How it failed.
+        kind: FailureKind,
+        /// More for the caller.
+        note: LifecycleNote,
+    },
+}
+
+/// What a caller may learn about a [`Failure::Lifecycle`]: no text from the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LifecycleNote {
+    /// A fixed word: `child_restarting` or `handshake`.
+    pub reason: &'static str,
+    /// Code of the server's JSON-RPC error.
+    pub server_error_code: Option<i64>,
+    /// When a child is due, in milliseconds from now.
+    pub retry_after_ms: Option<u64>,
 }
 
 /// Where a failure arose; the wire's `source`.
@@ -43,6 +66,8 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is its wire label")]
 pub enum FailureKind {
+    /// No child runs and none is due in time.
+    ChildUnavailable,
     ClosedPipe,
     ConnectionAborted,
     ConnectionClosed,
@@ -56,6 +81,10 @@ pub enum FailureKind {
     InvalidMcpError,
     InvalidProtocolResponse,
     MalformedJson,
+    /// The server refused the handshake that a call needs.
+    McpHandshakeFailed,
+    /// The server did not answer the handshake that a call needs.
+    McpHandshakeTimeout,
     NetworkUnreachable,
     NonProtocolResponse,
     ResponseBodyMissing,
@@ -109,6 +138,21 @@ fn classify(cause: Cause) -> (Source, FailureKind) {
     }
 }
 
+impl LifecycleNote {
+    /// The JSON text of `tunnel_bridge`.
+    pub fn to_json(&self) -> String {
+        let mut json = format!(r#"{{"reason":"{}""#, self.reason);
+        if let Some(code) = self.server_error_code {
+            json.push_str(&format!(r#","server_error_code":{code}"#));
+        }
+        if let Some(millis) = self.retry_after_ms {
+            json.push_str(&format!(r#","retry_after_ms":{millis}"#));
+        }
+        json.push('}');
+        json
+    }
+}
+
 impl Source {
     /// The wire label.
     pub fn label(self) -> &'static str {
@@ -129,6 +173,7 @@ impl FailureKind {
     /// The label, for logs and, [`FailureKind::Canceled`] aside, the wire.
     pub fn label(self) -> &'static str {
         match self {
+            FailureKind::ChildUnavailable => "child_unavailable",
             FailureKind::ClosedPipe => "closed_pipe",
             FailureKind::ConnectionAborted => "connection_aborted",
             FailureKind::ConnectionClosed => "connection_closed",
@@ -142,6 +187,8 @@ impl FailureKind {
             FailureKind::InvalidMcpError => "invalid_mcp_error",
             FailureKind::InvalidProtocolResponse => "invalid_protocol_response",
             FailureKind::MalformedJson => "malformed_json",
+            FailureKind::McpHandshakeFailed => "mcp_handshake_failed",
+            FailureKind::McpHandshakeTimeout => "mcp_handshake_timeout",
             FailureKind::NetworkUnreachable => "network_unreachable",
             FailureKind::NonProtocolResponse => "non_protocol_response",
             FailureKind::ResponseBodyMissing => "response_body_missing",

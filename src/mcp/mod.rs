@@ -6,14 +6,20 @@
 mod exchange;
 mod failure;
 pub mod http;
+pub mod probe;
+#[cfg(test)]
+mod scripted;
+pub mod sse;
 pub mod stdio;
+pub mod stub;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
-pub use failure::{Failure, FailureKind, Source};
+pub use failure::{Failure, FailureKind, LifecycleNote, Source};
 
 use crate::net::{Deadline, HeaderList};
 
 /// One channel's MCP server.
+#[allow(clippy::large_enum_variant, reason = "one value a channel, made once")]
 pub enum Binding {
     /// Streamable HTTP.
     Http(http::HttpBinding),
@@ -51,11 +57,26 @@ impl Binding {
         }
     }
 
+    /// Why the server cannot be reached at all right now: its child is not running. `None` otherwise.
+    pub fn not_running(&self) -> Option<String> {
+        match self {
+            Binding::Http(_) => None,
+            Binding::Stdio(binding) => binding.health().unready_text(),
+        }
+    }
+
     /// Starts what has to run before the first exchange (a child process).
     pub fn start(&self) -> Result<(), stdio::StartError> {
         match self {
             Binding::Http(_) => Ok(()),
             Binding::Stdio(binding) => binding.start(),
+        }
+    }
+
+    /// Kills what [`Binding::start`] started, at once and without waiting.
+    pub fn kill(&self) {
+        if let Binding::Stdio(binding) = self {
+            binding.kill();
         }
     }
 

@@ -68,6 +68,25 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The error inside an `io::Error` of [`super::Body`]'s reads.
+    pub fn in_io(error: &std::io::Error) -> Option<&Error> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// The error inside an `io::Error` of [`super::Body`]'s reads, or one that says the same.
+    pub fn from_io(error: std::io::Error) -> Error {
+        error.downcast().unwrap_or_else(|e| Error::after_writing(Cause::Other, e.to_string()))
+    }
+}
+
+/// So that a [`std::io::Read`] can fail with it.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> std::io::Error {
+        std::io::Error::other(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

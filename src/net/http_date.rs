@@ -40,7 +40,7 @@ fn instant(year: &str, month: &str, day: &str, time: &str) -> Option<SystemTime>
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar.
-fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);

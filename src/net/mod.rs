@@ -5,17 +5,36 @@
 //! deadline or when its [`Cancel`] fires, whichever comes first.
 
 mod backoff;
+mod basic_auth;
 mod cancel;
+mod connection;
 mod deadline;
+mod digest;
 mod error;
 mod headers;
 mod http;
 mod http_date;
+mod origin;
+mod proxy;
+mod route;
+mod tls;
 
 pub use self::backoff::{Backoff, retry_after};
 pub use self::cancel::{Cancel, CancelGuard};
+pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
+pub(crate) use self::digest::hex_sha256;
 pub use self::error::{Cause, Error};
 pub use self::headers::HeaderList;
-pub use self::http::{Body, HttpClient, Limits, Request, Response, Route, Via};
+pub use self::http::{Body, HttpClient, Request, Response};
+pub use self::origin::Origin;
+pub use self::proxy::{
+    Decision, EnvironmentProxies, ProxyIdentity, ProxyKind, ProxyPolicy, ProxyUrl, ProxyUrlError,
+    RouteDescription, RouteKind, proxy_identities,
+};
+pub use self::route::{Limits, Route, Via};
+pub use self::tls::{
+    BundleReport, CertificateReport, ClientCertificate, ClientCertificateError, OriginCertificate,
+    SystemTrust, Trust, TrustError, TrustReport,
+};
 pub use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};

@@ -1,1 +1,20 @@
-//! To come.
+//! What an operator sees of a running client: logs, readiness, metrics and the local listener.
+//!
+//! Knows nothing of how commands are dispatched. Invariant: nothing in here can hold up the road of a
+//! command for longer than a bounded moment.
+
+pub mod listener;
+pub mod log;
+mod metrics;
+mod state;
+
+pub use metrics::{Answered, HttpRequest, Metrics, PollEnd, ProxyCheck};
+pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
+
+/// An I/O error's own words, in lower case and without the error number.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}

@@ -1,3 +1,0 @@
-//! Measures the road of a command; see `CONTRIBUTING.md`.
-
-fn main() {}

@@ -1,0 +1,104 @@
+//! `run`: the client in the foreground.
+
+use std::time::Duration;
+
+use crate::config::{Config, Environment, Extracted, FlagValues, check_stub_flags, extract, load, settings};
+use crate::daemon::{Daemon, Material, Options};
+use crate::ids::random_hex;
+use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
+use crate::net::Cancel;
+use crate::ops::log::{Fields, install};
+
+use super::{Failure, help, signals};
+
+/// All of a stop has to fit in it.
+const STOP_BUDGET: Duration = Duration::from_secs(15);
+
+const STUB: &str = "embedded-mcp-stub";
+
+pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
+    let Extracted { mut flags, positionals, help } =
+        extract(words.iter().copied(), settings::ALL, settings::RUN_FLAGS).map_err(Failure::new)?;
+    if help {
+        return help::print(&help::run());
+    }
+    let stop = Cancel::new();
+    let force = Cancel::new();
+    let _signals = signals::watch(&stop, &force).map_err(Failure::new)?;
+    let environment = Environment::of_process();
+    // With a place-holder for the demo server's address, which is known only once it runs: nothing is
+    // started for a configuration that is wrong.
+    let with_stub = claim_main_for_stub(&mut flags)?;
+    let mut config = configure(&flags, &environment)?;
+    let _stub = if with_stub { Some(start_stub(&mut flags)?) } else { None };
+    if with_stub {
+        config = configure(&flags, &environment)?;
+    }
+    let material = Material::load(&config, None)
+        .map_err(|error| Failure::new(format!("configure tunnel-client: {error}")))?;
+    let instance_id = random_hex().map_err(start_failure)?;
+    let tunnel_id = config.control_plane.tunnel_id.to_string();
+    let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
+    install(&config.log, fields, None).map_err(start_failure)?;
+    warn(&config, &positionals);
+    let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET };
+    let daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
+    let _force = daemon.kill_on(&force);
+    daemon.announce(&config, &stop);
+    stop.wait_forever();
+    daemon.stop().map_err(|error| Failure::new(format!("stop tunnel-client: {error}")))
+}
+
+fn start_failure(error: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("start tunnel-client: {error}"))
+}
+
+/// What the operator should know, before anything is opened.
+fn warn(config: &Config, positionals: &[String]) {
+    for warning in &config.warnings {
+        log::warn!(target: "process", "{warning}");
+    }
+    if !positionals.is_empty() {
+        log::warn!(target: "process", arguments = positionals.len(); "arguments that are no flags are ignored");
+    }
+    if config.log.http_raw_unsafe {
+        log::warn!(target: "process",
+            "raw HTTP logging is on: at debug level, log lines hold credentials and payloads");
+    }
+}
+
+fn configure(flags: &FlagValues, environment: &Environment) -> Result<Config, Failure> {
+    load(flags, environment).map_err(|errors| Failure::new(errors.with_prefix("configure tunnel-client: ")))
+}
+
+/// Makes the demo MCP server channel `main`, if it is asked for.
+fn claim_main_for_stub(flags: &mut FlagValues) -> Result<bool, Failure> {
+    check_stub_flags(flags).map_err(Failure::new)?;
+    let wanted = flags.is_true(STUB);
+    if wanted {
+        flags.set(settings::MCP_SERVER_URL.flag, vec!["channel=main,url=http://127.0.0.1/mcp".to_owned()]);
+    }
+    Ok(wanted)
+}
+
+fn start_stub(flags: &mut FlagValues) -> Result<Stub, Failure> {
+    let text = |flag: &str, default: &str| flags.last(flag).unwrap_or(default).to_owned();
+    let address = text("embedded-mcp-listen-addr", DEFAULT_LISTEN_ADDR);
+    let name = text("embedded-mcp-server-name", DEFAULT_NAME);
+    let version = text("embedded-mcp-server-version", DEFAULT_VERSION);
+    let stub = Stub::start(&address, &name, &version)
+        .map_err(|error| Failure::new(format!("start embedded MCP stub: listen {address}: {error}")))?;
+    help::print(&format!(
+        "Embedded MCP stub enabled.\n\
+         MCP URL: {}\n\
+         Protected resource metadata: {}\n\
+         Authorization server metadata: {}\n\
+         These are the embedded demo MCP/OAuth endpoints; the health URL is logged later.\n\
+         Demo tools: server_info, echo, uppercase\n",
+        stub.url(),
+        stub.resource_metadata_url(),
+        stub.server_metadata_url(),
+    ))?;
+    flags.set(settings::MCP_SERVER_URL.flag, vec![format!("channel=main,url={}", stub.url())]);
+    Ok(stub)
+}

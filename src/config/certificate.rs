@@ -1,0 +1,84 @@
+//! Certificate files: presence, pairing and readability. What is in them is the network's business,
+//! except that a CA bundle without any certificate is refused at once.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::error::ErrorKind;
+use super::loader::{Loader, Lookup};
+use super::settings::{self, Setting};
+use super::{CertificatePair, reference};
+
+/// How errors of the control plane's client certificate begin.
+pub const INVALID_CONTROL_PLANE_CERTIFICATE: &str = "invalid control-plane client certificate configuration";
+/// How errors of an MCP client certificate begin.
+pub const INVALID_MCP_CERTIFICATE: &str = "invalid MCP client certificate configuration";
+/// How errors of the CA bundle begin.
+pub const INVALID_CA_BUNDLE: &str = "invalid ca-bundle";
+
+/// Longest PEM file, in bytes.
+const MAX_PEM_BYTES: u64 = 16 * 1024 * 1024;
+
+impl Loader<'_> {
+    /// The CA bundle; an empty flag takes away what lower layers say.
+    pub(crate) fn ca_bundle(&mut self) -> Option<PathBuf> {
+        let Lookup::Found(found) = self.text(&settings::CA_BUNDLE) else { return None };
+        let path = reference::path(&found.text, self.environment)
+            .and_then(|path| path.map(|path| has_certificate(&path).map(|()| path)).transpose());
+        let named = path.map_err(|reason| format!("{INVALID_CA_BUNDLE}: {reason} ({})", found.source));
+        self.findings.check(ErrorKind::Other, named).flatten()
+    }
+
+    /// The pair of two settings; one without the other is an error that begins with `prefix`.
+    pub(crate) fn certificate_pair(
+        &mut self,
+        certificate: &'static Setting,
+        key: &'static Setting,
+        prefix: &str,
+    ) -> Option<CertificatePair> {
+        let certificate_path = self.path_setting(certificate, prefix)?;
+        let key_path = self.path_setting(key, prefix)?;
+        let pair = paired(certificate_path, key_path, certificate.flag, key.flag);
+        self.findings.check(ErrorKind::Other, pair.map_err(|reason| format!("{prefix}: {reason}"))).flatten()
+    }
+
+    /// The path of a setting, `Some(None)` for none; `None` was reported.
+    fn path_setting(&mut self, setting: &'static Setting, prefix: &str) -> Option<Option<PathBuf>> {
+        let Lookup::Found(found) = self.text(setting) else { return Some(None) };
+        let path = reference::path(&found.text, self.environment)
+            .map_err(|reason| format!("{prefix}: {} ({}): {reason}", setting.flag, found.source));
+        self.findings.check(ErrorKind::Other, path)
+    }
+}
+
+/// Both paths, readable, or neither.
+pub(crate) fn paired(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    certificate_name: &str,
+    key_name: &str,
+) -> Result<Option<CertificatePair>, String> {
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(format!("missing client-key: set {key_name} as well as {certificate_name}")),
+        (None, Some(_)) => Err(format!("missing client-cert: set {certificate_name} as well as {key_name}")),
+        (Some(certificate), Some(key)) => {
+            for path in [&certificate, &key] {
+                reference::read_bounded(path, MAX_PEM_BYTES).map_err(|error| cannot_read(path, &error))?;
+            }
+            Ok(Some(CertificatePair { certificate, key }))
+        }
+    }
+}
+
+fn has_certificate(path: &Path) -> Result<(), String> {
+    let bytes = reference::read_bounded(path, MAX_PEM_BYTES).map_err(|error| cannot_read(path, &error))?;
+    let found = CertificateDer::pem_slice_iter(&bytes).any(|certificate| certificate.is_ok());
+    if found { Ok(()) } else { Err(format!("{}: PEM bundle contained no certificates", path.display())) }
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> String {
+    format!("{} cannot be read: {error}", path.display())
+}

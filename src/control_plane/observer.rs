@@ -1,0 +1,76 @@
+//! What the control plane's side reports to whoever counts.
+
+use std::time::{Duration, SystemTime};
+
+/// Receives every countable event. All methods default to nothing; they are called on the road of
+/// the commands and must not block.
+pub trait PollObserver: Send + Sync {
+    /// A poll was started (waiting for room in the queue is no poll).
+    fn poll_started(&self) {}
+    /// A poll ended after `latency`.
+    fn poll_finished(&self, _latency: Duration, _outcome: PollOutcome) {}
+    /// A poll succeeded, with or without commands.
+    fn poll_succeeded(&self, _at: SystemTime) {}
+    /// Commands were received and decoded; refused ones are not counted here.
+    fn commands_polled(&self, _count: usize) {}
+    /// Commands were put in the queue; refused ones are not counted here.
+    fn commands_enqueued(&self, _count: usize) {}
+    /// Received commands could not be queued, for `reason`.
+    fn commands_dropped(&self, _reason: &'static str, _count: usize) {}
+    /// A malformed or unsupported command was met. `answered` tells whether it can be answered.
+    fn command_refused(&self, _reason: &'static str, _answered: bool) {}
+    /// Age of a command on arrival.
+    fn command_age(&self, _age: Duration) {}
+    /// A response posting ended; `result` is [`super::Delivery::label`].
+    fn response_posted(&self, _resp_type: &'static str, _result: &'static str) {}
+    /// One HTTP request was answered or failed.
+    fn http_request(&self, _exchange: &HttpExchange<'_>) {}
+}
+
+/// Counts nothing.
+impl PollObserver for () {}
+
+/// How a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollOutcome {
+    /// 200 or 204.
+    Success,
+    /// It reached its deadline.
+    Timeout,
+    /// The client is stopping; no error.
+    Stopped,
+    /// Any other failure.
+    Failed,
+}
+
+impl PollOutcome {
+    /// The `error_kind` of a failure that counts as an error.
+    pub fn error_kind(self) -> Option<&'static str> {
+        match self {
+            PollOutcome::Success | PollOutcome::Stopped => None,
+            PollOutcome::Timeout => Some("timeout"),
+            PollOutcome::Failed => Some("other"),
+        }
+    }
+}
+
+/// One HTTP request to the control plane.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpExchange<'a> {
+    /// Path template, such as `/v1/tunnels/{tunnel_id}/poll`.
+    pub route: &'static str,
+    /// Method.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Host without port.
+    pub host: &'a str,
+    /// Port, if it is not the scheme's default.
+    pub port: Option<u16>,
+    /// The reply's status; `None` when there was no reply.
+    pub status: Option<u16>,
+    /// Until the reply's head, or the failure.
+    pub duration: Duration,
+    /// Bytes of body sent.
+    pub body_bytes: usize,
+}

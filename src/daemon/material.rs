@@ -1,0 +1,179 @@
+//! What is made of a configuration before anything starts: trust, certificates, routes.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::config::{
+    CertificatePair, Config, INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE,
+    Mcp, McpTarget, ProxySetting, Switch,
+};
+use crate::ids::Channel;
+use crate::mcp::Binding;
+use crate::mcp::http::{HttpBinding, HttpTarget};
+use crate::mcp::stdio::{Redactor, StdioBinding, StdioTarget};
+use crate::net::{
+    Cancel, ClientCertificate, HttpClient, Limits, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Route,
+    Trust, Via,
+};
+
+/// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
+const SPARE_CONNECTIONS: usize = 2;
+
+/// Loaded and checked, nothing opened.
+pub struct Material {
+    control_plane: Route,
+    /// One for each HTTP binding of the configuration, in order.
+    mcp: Vec<Option<Route>>,
+}
+
+/// A file that the configuration names cannot be used.
+#[derive(Debug)]
+pub struct MaterialError(String);
+
+impl Material {
+    /// Loads trust and certificates. `socket` replaces the way to the control plane.
+    pub fn load(config: &Config, socket: Option<PathBuf>) -> Result<Material, MaterialError> {
+        let trust = Trust::load(config.ca_bundle.as_deref())
+            .map_err(|e| MaterialError(format!("{INVALID_CA_BUNDLE}: {e}")))?;
+        let settings = &config.control_plane;
+        let via = match socket {
+            Some(socket) => Via::Unix(socket),
+            None => Via::Proxies(policy(&settings.proxy)?),
+        };
+        let certificate = settings.client_certificate.as_ref();
+        let control_plane = Route {
+            client_certificate: certificate
+                .map(|pair| origin_certificate(pair, &settings.base_url, INVALID_CONTROL_PLANE_CERTIFICATE))
+                .transpose()?,
+            limits: limits(config.mcp.max_concurrent_requests + SPARE_CONNECTIONS),
+            ..Route::new(via, trust.clone())
+        };
+        let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
+        Ok(Material { control_plane, mcp: mcp.collect::<Result<_, _>>()? })
+    }
+
+    /// The way to the control plane.
+    pub(super) fn control_plane_route(&self) -> &Route {
+        &self.control_plane
+    }
+
+    /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
+    pub(super) fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
+        let polled = |channel: &Channel| {
+            config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
+        };
+        let mcp = &config.mcp;
+        let with_routes = mcp.bindings.iter().zip(&self.mcp).filter(|(binding, _)| polled(&binding.channel));
+        with_routes
+            .map(|(binding, route)| {
+                let built = match (&binding.target, route) {
+                    (McpTarget::Http { url, .. }, Some(route)) => {
+                        Binding::Http(http_binding(url, route, mcp, cut))
+                    }
+                    (McpTarget::Http { .. }, None) => unreachable!("every HTTP binding was given a route"),
+                    (McpTarget::Stdio { command, argv }, _) => {
+                        Binding::Stdio(stdio_binding(&binding.channel, command, argv, config, cut))
+                    }
+                };
+                (binding.channel.clone(), Arc::new(built))
+            })
+            .collect()
+    }
+}
+
+fn http_binding(url: &Url, route: &Route, mcp: &Mcp, cut: &Cancel) -> HttpBinding {
+    let target = HttpTarget {
+        url: url.clone(),
+        static_headers: mcp.extra_headers.clone(),
+        discovery_headers: mcp.discovery_extra_headers.clone(),
+        max_message_bytes: mcp.max_message_bytes,
+    };
+    HttpBinding::new(target, HttpClient::new(route, cut)).with_cancel(cut)
+}
+
+fn stdio_binding(
+    channel: &Channel,
+    command: &str,
+    argv: &[String],
+    config: &Config,
+    cut: &Cancel,
+) -> StdioBinding {
+    let mcp = &config.mcp;
+    let target = StdioTarget {
+        hidden_variables: config.secret_variables.clone(),
+        max_message_bytes: mcp.max_message_bytes,
+        lifecycle_care: mcp.stdio_lifecycle == Switch::Auto,
+        handshake_timeout: mcp.handshake_timeout,
+        redactor: Some(redactor(config)),
+        log_raw_messages: config.log.http_raw_unsafe,
+        ..StdioTarget::new(channel.as_str(), command, argv.to_vec())
+    };
+    StdioBinding::new(target, cut)
+}
+
+/// Hides the API key, should a child ever print it.
+fn redactor(config: &Config) -> Redactor {
+    let key = config.control_plane.api_key.clone();
+    Arc::new(move |text| {
+        if text.contains(key.expose()) {
+            text.replace(key.expose(), "[redacted]").into()
+        } else {
+            text.into()
+        }
+    })
+}
+
+fn mcp_route(target: &McpTarget, mcp: &Mcp, trust: &Trust) -> Result<Option<Route>, MaterialError> {
+    let McpTarget::Http { url, unix_socket, proxy, client_certificate } = target else { return Ok(None) };
+    let via = match unix_socket {
+        Some(path) => Via::Unix(path.clone()),
+        None => Via::Proxies(policy(proxy)?),
+    };
+    let certificate = client_certificate.as_ref();
+    Ok(Some(Route {
+        client_certificate: certificate
+            .map(|pair| origin_certificate(pair, url, INVALID_MCP_CERTIFICATE))
+            .transpose()?,
+        accept_gzip: true,
+        limits: limits(mcp.max_concurrent_requests),
+        ..Route::new(via, trust.clone())
+    }))
+}
+
+fn limits(idle_connections: usize) -> Limits {
+    Limits { idle_connections, ..Limits::default() }
+}
+
+fn policy(setting: &ProxySetting) -> Result<ProxyPolicy, MaterialError> {
+    match setting {
+        ProxySetting::Environment => Ok(ProxyPolicy::environment()),
+        ProxySetting::Fixed { url, source } => {
+            let proxy = ProxyUrl::from_url(url.expose())
+                .map_err(|e| MaterialError(format!("invalid {source}: {e}")))?;
+            Ok(ProxyPolicy::Fixed { proxy, source: source.clone() })
+        }
+    }
+}
+
+fn origin_certificate(
+    pair: &CertificatePair,
+    url: &Url,
+    what: &str,
+) -> Result<OriginCertificate, MaterialError> {
+    let certificate = ClientCertificate::load(&pair.certificate, &pair.key)
+        .map_err(|e| MaterialError(format!("{what}: {e}")))?;
+    let origin = url.as_str().parse().ok().and_then(|uri| Origin::of(&uri));
+    let origin = origin.ok_or_else(|| MaterialError(format!("{what}: the URL is neither http nor https")))?;
+    Ok(OriginCertificate { certificate, origin })
+}
+
+impl fmt::Display for MaterialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for MaterialError {}

@@ -1,0 +1,116 @@
+//! What the rooms report, on its way to readiness and metrics.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::control_plane::{HttpExchange, PollObserver, PollOutcome};
+use crate::dispatch::{Delivered, Observer, Queue};
+use crate::ids::{Channel, TunnelId};
+use crate::ops::{Answered, HttpRequest, Metrics, PollEnd, State};
+
+/// Hears the control plane's side and the dispatcher.
+pub(super) struct Observers {
+    tunnel_id: TunnelId,
+    metrics: Arc<Metrics>,
+    state: Arc<State>,
+}
+
+impl Observers {
+    pub(super) fn new(tunnel_id: TunnelId, workers: usize, state: &Arc<State>) -> Observers {
+        let metrics = Metrics::new();
+        metrics.set_workers(workers);
+        Observers { tunnel_id, metrics: Arc::new(metrics), state: Arc::clone(state) }
+    }
+
+    pub(super) fn watch_queue(&self, queue: Queue) {
+        self.metrics.watch_queue(queue.capacity(), move || queue.len());
+    }
+
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+}
+
+impl PollObserver for Observers {
+    fn poll_started(&self) {
+        self.metrics.poll_started();
+    }
+
+    fn poll_finished(&self, latency: Duration, outcome: PollOutcome) {
+        let end = match outcome {
+            PollOutcome::Success => PollEnd::Success,
+            PollOutcome::Timeout => PollEnd::TimedOut,
+            PollOutcome::Stopped => PollEnd::Stopped,
+            PollOutcome::Failed => PollEnd::Failed,
+        };
+        self.metrics.poll_finished(latency, end);
+    }
+
+    fn poll_succeeded(&self, _at: SystemTime) {
+        self.state.poll_succeeded();
+    }
+
+    fn commands_polled(&self, count: usize) {
+        self.metrics.commands_received(count, 0);
+    }
+
+    fn commands_enqueued(&self, count: usize) {
+        self.metrics.commands_received(0, count);
+    }
+
+    fn commands_dropped(&self, reason: &'static str, count: usize) {
+        self.metrics.commands_dropped(reason, count);
+    }
+
+    fn command_refused(&self, reason: &'static str, _answered: bool) {
+        self.metrics.command_refused(reason);
+    }
+
+    fn command_age(&self, age: Duration) {
+        self.metrics.command_age(age);
+    }
+
+    fn response_posted(&self, resp_type: &'static str, result: &'static str) {
+        self.metrics.response_posted(resp_type, result);
+    }
+
+    fn http_request(&self, exchange: &HttpExchange<'_>) {
+        self.metrics.http_request(&HttpRequest {
+            route: exchange.route,
+            method: exchange.method,
+            scheme: exchange.scheme,
+            host: exchange.host,
+            port: exchange.port,
+            status: exchange.status,
+            duration: exchange.duration,
+            body_bytes: exchange.body_bytes as u64,
+        });
+    }
+}
+
+impl Observer for Observers {
+    fn worker_busy(&self) {
+        self.metrics.worker_started();
+    }
+
+    fn worker_idle(&self) {
+        self.metrics.worker_finished();
+    }
+
+    fn delivered(&self, delivered: &Delivered<'_>) {
+        let command = delivered.command;
+        self.metrics.command_answered(&Answered {
+            kind: delivered.kind,
+            method: delivered.method,
+            channel: command.channel.as_str(),
+            tunnel_id: self.tunnel_id.as_str(),
+            status: delivered.code,
+            since_created: command.created_at.and_then(|at| SystemTime::now().duration_since(at).ok()),
+            since_received: command.received_at.elapsed(),
+        });
+    }
+
+    fn unsupported_channel(&self, channel: &Channel, command_type: &'static str) {
+        self.metrics.unsupported_channel(self.tunnel_id.as_str(), channel.as_str(), command_type);
+    }
+}

@@ -1,0 +1,340 @@
+//! The bounded queue between the poller and the workers.
+//!
+//! A crossbeam channel carries one permit per pushed command and wakes one worker for it; the
+//! commands themselves wait in a list, so that expired ones can be discarded and a command whose
+//! channel holds all the workers it may have can be passed over. Invariant: commands that can run
+//! start in the order they were pushed, and each is given out exactly once.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+
+use crate::control_plane::{Command, CommandSink, Stopped};
+use crate::ids::Channel;
+use crate::net::Cancel;
+
+/// Permits beyond the capacity: a permit whose command expired stays until a worker takes it.
+const SPARE_PERMITS: usize = 1024;
+/// How often a full queue is searched for expired commands.
+const RECHECK: Duration = Duration::from_millis(100);
+
+/// The queue; clones share it.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    capacity: usize,
+    state: Mutex<State>,
+    permits: Sender<()>,
+    wakeups: Receiver<()>,
+    /// Signals that a slot became free; holds at most one token.
+    freed: (Sender<()>, Receiver<()>),
+}
+
+struct State {
+    waiting: VecDeque<Command>,
+    shares: Shares,
+    closed: bool,
+}
+
+/// How many workers each channel holds. Each routable channel has one worker of its own as long as
+/// there are enough, the others are shared: a stalled channel never stops another one.
+struct Shares {
+    running: HashMap<Channel, usize>,
+    shared_free: usize,
+}
+
+impl Queue {
+    /// A queue of `capacity` waiting commands for `workers` workers that serve `channels`.
+    pub fn new(capacity: usize, workers: usize, channels: impl Iterator<Item = Channel>) -> Queue {
+        let capacity = capacity.max(1);
+        let (permits, wakeups) = bounded(capacity + SPARE_PERMITS);
+        let running: HashMap<Channel, usize> = channels.map(|channel| (channel, 0)).collect();
+        // A single channel needs no accounting: it may hold every worker.
+        let running = if running.len() > 1 { running } else { HashMap::new() };
+        let shares = Shares { shared_free: workers.saturating_sub(running.len()), running };
+        let state = State { waiting: VecDeque::new(), shares, closed: false };
+        Queue {
+            shared: Arc::new(Shared {
+                capacity,
+                state: Mutex::new(state),
+                permits,
+                wakeups,
+                freed: bounded(1),
+            }),
+        }
+    }
+
+    /// Commands it can hold.
+    pub fn capacity(&self) -> usize {
+        self.shared.capacity
+    }
+
+    /// Commands waiting now.
+    pub fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until a slot may be free, or `cancel` fires.
+    fn wait_for_slot(&self, cancel: &Cancel) {
+        select! {
+            recv(self.shared.freed.1) -> _ => {}
+            recv(cancel.receiver()) -> _ => {}
+            // A command may also expire while it waits.
+            default(RECHECK) => {}
+        }
+    }
+
+    /// Free slots. Expired commands are discarded first: nothing may be posted for them any more.
+    pub fn free(&self) -> usize {
+        let expired: Vec<Command>;
+        let free = {
+            let mut state = self.lock();
+            expired = state.discard_expired();
+            self.shared.capacity.saturating_sub(state.waiting.len())
+        };
+        for command in &expired {
+            log::info!(target: "dispatcher", request_id = command.request_id.as_str(), channel = command.channel.as_str();
+                "command expired in the queue; dropped without posting a response");
+        }
+        free
+    }
+
+    /// Adds a command, waiting for a free slot if there is none; gives it back when `cancel` fires or
+    /// the queue is closed.
+    pub fn push(&self, command: Command, cancel: &Cancel) -> Result<(), Stopped> {
+        while self.free() == 0 {
+            if cancel.is_cancelled() || self.lock().closed {
+                return Err(Stopped(Box::new(command)));
+            }
+            self.wait_for_slot(cancel);
+        }
+        {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(Stopped(Box::new(command)));
+            }
+            state.waiting.push_back(command);
+        }
+        // Full means that more permits than commands are out already: a worker will come.
+        let sent = self.shared.permits.try_send(());
+        debug_assert!(!matches!(sent, Err(TrySendError::Disconnected(()))));
+        Ok(())
+    }
+
+    /// The next command that may run; waits for one. `None` once `cancel` fires. The command's channel
+    /// holds a worker until [`Queue::finish`].
+    pub fn take(&self, cancel: &Cancel) -> Option<Command> {
+        loop {
+            select! {
+                recv(self.shared.wakeups) -> _ => {
+                    let command = self.lock().take_runnable();
+                    if command.is_some() {
+                        return self.announce_slot(command);
+                    }
+                }
+                recv(cancel.receiver()) -> _ => return None,
+            }
+        }
+    }
+
+    /// Gives back the worker that `channel` held and takes the next command that may run, if one
+    /// waits: it may have waited for just this.
+    pub fn finish(&self, channel: &Channel) -> Option<Command> {
+        let command = {
+            let mut state = self.lock();
+            if state.shares.running.is_empty() {
+                return None;
+            }
+            state.shares.give_back(channel);
+            state.take_runnable()
+        };
+        self.announce_slot(command)
+    }
+
+    /// Refuses further commands and returns those that still wait.
+    pub fn close(&self) -> Vec<Command> {
+        let commands = {
+            let mut state = self.lock();
+            state.closed = true;
+            std::mem::take(&mut state.waiting).into()
+        };
+        let _ = self.shared.freed.0.try_send(());
+        commands
+    }
+
+    fn announce_slot(&self, taken: Option<Command>) -> Option<Command> {
+        if taken.is_some() {
+            let _ = self.shared.freed.0.try_send(());
+        }
+        taken
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CommandSink for Queue {
+    fn free(&self) -> usize {
+        Queue::free(self)
+    }
+
+    fn push(&self, command: Command, stop: &Cancel) -> Result<(), Stopped> {
+        Queue::push(self, command, stop)
+    }
+
+    fn wait_for_room(&self, stop: &Cancel) {
+        self.wait_for_slot(stop);
+    }
+}
+
+impl State {
+    fn discard_expired(&mut self) -> Vec<Command> {
+        if !self.waiting.iter().any(|command| command.deadline.is_past()) {
+            return Vec::new();
+        }
+        let (expired, live) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|command| command.deadline.is_past());
+        self.waiting = live.into();
+        expired
+    }
+
+    fn take_runnable(&mut self) -> Option<Command> {
+        let shares = &self.shares;
+        let position = self.waiting.iter().position(|command| shares.admits(&command.channel))?;
+        let command = self.waiting.remove(position)?;
+        self.shares.hold(&command.channel);
+        Some(command)
+    }
+}
+
+impl Shares {
+    fn admits(&self, channel: &Channel) -> bool {
+        match self.running.get(channel) {
+            // Unknown channels are refused at once and hold nothing.
+            None | Some(0) => true,
+            Some(_) => self.shared_free > 0,
+        }
+    }
+
+    fn hold(&mut self, channel: &Channel) {
+        let Some(running) = self.running.get_mut(channel) else { return };
+        *running += 1;
+        if *running > 1 {
+            self.shared_free -= 1;
+        }
+    }
+
+    fn give_back(&mut self, channel: &Channel) {
+        let Some(running) = self.running.get_mut(channel) else { return };
+        // Whichever command ends first frees a shared worker; the last one frees the channel's own.
+        if *running > 1 {
+            self.shared_free += 1;
+        }
+        *running = running.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    use crate::control_plane::Work;
+    use crate::net::{Deadline, HeaderList};
+    use crate::secret::Secret;
+
+    fn command(id: &str, channel: &str, deadline: Deadline) -> Command {
+        Command {
+            request_id: id.into(),
+            shard_token: Secret::new("s".into()),
+            channel: Channel::parse(channel).unwrap(),
+            received_at: Instant::now(),
+            created_at: None,
+            deadline,
+            headers: HeaderList::new(),
+            work: Work::SessionTermination,
+        }
+    }
+
+    fn queue(capacity: usize, workers: usize, channels: &[&str]) -> Queue {
+        Queue::new(capacity, workers, channels.iter().map(|name| Channel::parse(name).unwrap()))
+    }
+
+    fn push(queue: &Queue, id: &str, channel: &str) {
+        assert!(queue.push(command(id, channel, Deadline::NEVER), &Cancel::new()).is_ok());
+    }
+
+    #[test]
+    fn commands_leave_in_the_order_they_came() {
+        let queue = queue(3, 2, &["main"]);
+        for id in ["a", "b", "c"] {
+            push(&queue, id, "main");
+        }
+        assert_eq!(queue.free(), 0);
+        let cancel = Cancel::new();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().request_id).collect();
+        assert_eq!(taken, ["a", "b", "c"]);
+        cancel.cancel();
+        assert!(queue.take(&cancel).is_none());
+    }
+
+    #[test]
+    fn a_stalled_channel_leaves_a_worker_to_every_other_channel() {
+        let queue = queue(10, 3, &["main", "slow"]);
+        for id in ["s1", "s2", "s3"] {
+            push(&queue, id, "slow");
+        }
+        push(&queue, "m1", "main");
+        let cancel = Cancel::new();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().request_id).collect();
+        assert_eq!(taken, ["s1", "s2", "m1"], "of three workers one is kept for each channel, one is shared");
+        assert_eq!(queue.finish(&Channel::main()).map(|c| c.request_id), None);
+        assert_eq!(queue.finish(&Channel::parse("slow").unwrap()).unwrap().request_id, "s3");
+    }
+
+    #[test]
+    fn expired_commands_free_their_slots_unanswered() {
+        let queue = queue(2, 1, &["main"]);
+        assert!(queue.push(command("old", "main", Deadline::after(Duration::ZERO)), &Cancel::new()).is_ok());
+        push(&queue, "new", "main");
+        assert_eq!(queue.free(), 1);
+        assert_eq!(queue.take(&Cancel::new()).unwrap().request_id, "new");
+    }
+
+    #[test]
+    fn a_full_queue_makes_the_poller_wait_until_a_slot_is_free_or_it_is_stopped() {
+        let queue = queue(1, 1, &["main"]);
+        push(&queue, "a", "main");
+        let cancel = Cancel::new();
+        let pusher = {
+            let (queue, cancel) = (queue.clone(), cancel.clone());
+            std::thread::spawn(move || {
+                let second = queue.push(command("b", "main", Deadline::NEVER), &cancel).is_ok();
+                (
+                    second,
+                    queue.push(command("c", "main", Deadline::NEVER), &cancel).map_err(|c| c.0.request_id),
+                )
+            })
+        };
+        assert_eq!(queue.take(&Cancel::new()).unwrap().request_id, "a");
+        while queue.len() == 0 {
+            std::thread::yield_now();
+        }
+        cancel.cancel();
+        assert_eq!(pusher.join().unwrap(), (true, Err("c".to_owned())));
+        assert_eq!(queue.close().len(), 1);
+        assert!(queue.push(command("d", "main", Deadline::NEVER), &Cancel::new()).is_err());
+    }
+}

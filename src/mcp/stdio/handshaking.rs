@@ -1,0 +1,147 @@
+//! The handshake of a child from its request to what its answer decides.
+//!
+//! Invariant: at most one runs at a time, whoever started it, and it belongs to the child: it goes on
+//! when the command that caused it is gone.
+
+use std::time::Instant;
+
+use crate::jsonrpc::Envelope;
+
+use super::calls::{Call, Role};
+use super::draft::line;
+use super::handshake::{self, Stage};
+use super::notice::Notice;
+use super::outbox::Purpose;
+use super::session::{Mode, Session};
+
+/// Handshakes in a row that may stay unanswered before the child is replaced.
+const MAX_SILENT_HANDSHAKES: u32 = 2;
+
+/// A running handshake.
+#[derive(Clone, Debug)]
+pub(super) struct Handshake {
+    pub(super) number: u64,
+    /// Its call.
+    pub(super) sequence: u64,
+    /// When it is given up.
+    pub(super) until: Instant,
+    pub(super) trigger: &'static str,
+    pub(super) since: Instant,
+}
+
+/// How a handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HandshakeFailure {
+    /// With this error code.
+    Refused(Option<i64>),
+    /// Without an answer in time.
+    Silent,
+}
+
+impl Session {
+    /// Starts a handshake of our own.
+    pub(super) fn start_handshake(&mut self, now: Instant) {
+        let (stage, params) = handshake::first_attempt(self.accepted_params.as_deref());
+        self.attempt_handshake(stage, params, now);
+    }
+
+    /// Sends one attempt of a handshake of our own.
+    fn attempt_handshake(&mut self, stage: Stage, params: String, now: Instant) {
+        let role = Role::Handshake { params: Box::from(&*params), own: Some(stage), since: now };
+        let wire = self.calls.insert(None, None, role, false, None);
+        let trigger = if stage == Stage::Replay { "replay" } else { "synthetic" };
+        self.begin_handshake(wire.sequence, trigger, now);
+        let request = handshake::request(wire.id.as_deref().unwrap_or("null"), &params);
+        self.push(line(&request), Purpose::Handshake(wire.sequence, self.handshakes));
+    }
+
+    pub(super) fn begin_handshake(&mut self, sequence: u64, trigger: &'static str, now: Instant) {
+        // A further attempt of the same handshake keeps its number: workers wait for it.
+        if self.handshake.is_none() {
+            self.handshakes += 1;
+        }
+        let until = now + self.settings.handshake_limit;
+        self.handshake = Some(Handshake { number: self.handshakes, sequence, until, trigger, since: now });
+    }
+
+    /// Gives a handshake up that the child has not answered in time. Its late answer still counts.
+    pub(super) fn expire_handshake(&mut self, now: Instant) {
+        let Some(handshake) = self.handshake.take_if(|handshake| handshake.until <= now) else { return };
+        self.notices.push(Notice::HandshakeFailed {
+            trigger: handshake.trigger,
+            error_code: None,
+            elapsed: now.saturating_duration_since(handshake.since),
+        });
+        self.failed_handshake = Some((handshake.number, HandshakeFailure::Silent));
+        self.silent_handshakes += 1;
+        self.give_child_up |= self.silent_handshakes >= MAX_SILENT_HANDSHAKES;
+        self.wake_gate = true;
+    }
+
+    /// A handshake's request is in the pipe: its time counts from now.
+    pub(super) fn handshake_written(&mut self, number: u64, now: Instant) {
+        if let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.number == number) {
+            handshake.until = now + self.settings.handshake_limit;
+            self.wake_gate = true;
+        }
+    }
+
+    pub(super) fn on_handshake_answer(&mut self, call: &Call, envelope: &Envelope<'_>, now: Instant) {
+        let Role::Handshake { params, own, since } = &call.role else { return };
+        if self.mode != Mode::Unknown {
+            return;
+        }
+        let elapsed = now.saturating_duration_since(*since);
+        let trigger = match own {
+            None => "connector",
+            Some(handshake::Stage::Replay) => "replay",
+            Some(_) => "synthetic",
+        };
+        if let Some(result) = envelope.result.filter(|_| envelope.error.is_none()) {
+            self.mode = Mode::Legacy;
+            self.handshake = None;
+            self.silent_handshakes = 0;
+            self.result = Some(Box::from(result.get()));
+            if !params.is_empty() {
+                self.accepted_params = Some(params.clone());
+            }
+            if own.is_some() {
+                self.initialized_written = true;
+                self.push(line(handshake::INITIALIZED), Purpose::Own);
+            }
+            self.notices.push(Notice::Initialized {
+                trigger,
+                protocol_version: handshake::protocol_version(result),
+                server_name: handshake::server_info(result, "name"),
+                elapsed,
+            });
+            self.wake_gate = true;
+            return;
+        }
+        let error_code = envelope.error.and_then(handshake::error_code);
+        // Only the running attempt decides; an earlier one that was given up merely came late.
+        let running = self.handshake.as_ref().filter(|running| running.sequence == call.sequence);
+        let Some(number) = running.map(|running| running.number) else { return };
+        if let (Some(stage), Some(error)) = (own, envelope.error)
+            && let Some((stage, params)) = handshake::next_attempt(*stage, error)
+        {
+            self.attempt_handshake(stage, params, now);
+            return;
+        }
+        self.handshake = None;
+        self.silent_handshakes = 0;
+        if own.is_some() {
+            self.failed_handshake = Some((number, HandshakeFailure::Refused(error_code)));
+        }
+        self.notices.push(Notice::HandshakeFailed { trigger, error_code, elapsed });
+        self.wake_gate = true;
+    }
+
+    /// The answer to the running handshake could not be used.
+    pub(super) fn handshake_unusable(&mut self) {
+        if let Some(handshake) = self.handshake.take() {
+            self.failed_handshake = Some((handshake.number, HandshakeFailure::Refused(None)));
+            self.wake_gate = true;
+        }
+    }
+}

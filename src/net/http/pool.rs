@@ -1,0 +1,87 @@
+//! Connections between two requests.
+//!
+//! The connection used last is used next: its buffers and the kernel's are warm, and what is not needed
+//! grows old and is dropped. No system call is made under the lock.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::net::connection::{Connection, Opener};
+use crate::net::{Deadline, Error, Uri};
+
+/// Idle connections of one route, and the way to new ones.
+pub(super) struct Pool {
+    opener: Opener,
+    /// The most recently used last.
+    idle: Mutex<VecDeque<Idle>>,
+}
+
+struct Idle {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(opener: Opener) -> Pool {
+        Pool { opener, idle: Mutex::default() }
+    }
+
+    pub(super) fn opener(&self) -> &Opener {
+        &self.opener
+    }
+
+    /// A connection for a request to `uri`: an idle one that still stands, or a new one.
+    pub(super) fn connect(&self, uri: &Uri, deadline: Deadline) -> Result<Box<Connection>, Error> {
+        while let Some(mut connection) = self.take(uri) {
+            if connection.is_quiet() {
+                connection.reused = true;
+                return Ok(connection);
+            }
+        }
+        self.opener.open(uri, deadline).map(Box::new)
+    }
+
+    /// Takes back a connection whose reply was read to its end.
+    pub(super) fn put(&self, mut connection: Box<Connection>) {
+        if self.opener.cancel().is_cancelled() {
+            return;
+        }
+        connection.buffers.shrink();
+        let surplus = {
+            let mut idle = self.lock();
+            idle.push_back(Idle { connection, since: Instant::now() });
+            let surplus = idle.len().saturating_sub(self.opener.limits().idle_connections);
+            if surplus == 0 { None } else { Some(idle.drain(..surplus).collect::<Vec<_>>()) }
+        };
+        // Closed outside the lock.
+        drop(surplus);
+        if self.opener.cancel().is_cancelled() {
+            self.clear();
+        }
+    }
+
+    /// Drops every idle connection.
+    pub(super) fn clear(&self) {
+        let idle = std::mem::take(&mut *self.lock());
+        drop(idle);
+    }
+
+    fn take(&self, uri: &Uri) -> Option<Box<Connection>> {
+        let now = Instant::now();
+        let age = self.opener.limits().idle_age;
+        let (found, old) = {
+            let mut idle = self.lock();
+            let young = idle.partition_point(|entry| now.saturating_duration_since(entry.since) >= age);
+            let old = if young == 0 { None } else { Some(idle.drain(..young).collect::<Vec<_>>()) };
+            let index = idle.iter().rposition(|entry| entry.connection.origin.is_of(uri));
+            (index.and_then(|index| idle.remove(index)), old)
+        };
+        drop(old);
+        found.map(|entry| entry.connection)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

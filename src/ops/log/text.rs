@@ -1,0 +1,87 @@
+//! Values that need a text form of their own.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Marks the text of a [`List`]; no other value starts with it.
+const LIST_MARK: char = '\u{1d}';
+
+/// A list as the value of a field: an array in JSON, `[a b]` in text.
+pub struct List<'a, T>(pub &'a [T]);
+
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{LIST_MARK}")?;
+        self.0.iter().try_for_each(|item| write!(f, "{item}{LIST_MARK}"))
+    }
+}
+
+/// The items of a displayed [`List`]; `None` for any other text.
+pub(super) fn list_items(text: &str) -> Option<impl Iterator<Item = &str>> {
+    let items = text.strip_prefix(LIST_MARK)?;
+    Some(items.split_terminator(LIST_MARK))
+}
+
+/// Hours, minutes and seconds from the largest unit that is not zero; below a second one smaller
+/// unit: `1h0m0s`, `1m30s`, `1.5s`, `500ms`, `0s`.
+pub fn duration_text(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    for (unit, name) in [(1_000u128, "ns"), (1_000_000, "µs"), (1_000_000_000, "ms")] {
+        if nanos < unit {
+            return format!("{}{name}", decimal(nanos, unit / 1000));
+        }
+    }
+    let seconds = duration.as_secs();
+    let mut text = String::new();
+    if seconds >= 3600 {
+        text += &format!("{}h", seconds / 3600);
+    }
+    if seconds >= 60 {
+        text += &format!("{}m", seconds / 60 % 60);
+    }
+    text + &format!("{}s", decimal(nanos % 60_000_000_000, 1_000_000_000))
+}
+
+/// `value / unit` without trailing zeros; `unit` is a power of ten.
+fn decimal(value: u128, unit: u128) -> String {
+    let (whole, rest) = (value / unit, value % unit);
+    if rest == 0 {
+        return whole.to_string();
+    }
+    let digits = unit.ilog10() as usize;
+    format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_operators_write_them() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (500_000_000, "500ms"),
+            (1_500_000_000, "1.5s"),
+            (30_000_000_000, "30s"),
+            (60_000_000_000, "1m0s"),
+            (90_000_000_000, "1m30s"),
+            (86_400_000_000_000, "24h0m0s"),
+            (3_600_000_000_001, "1h0m0.000000001s"),
+        ] {
+            assert_eq!(duration_text(Duration::from_nanos(nanos)), text);
+        }
+    }
+
+    #[test]
+    fn only_lists_are_taken_for_lists() {
+        let shown = List(&["1:https://a", ""]).to_string();
+        assert_eq!(list_items(&shown).map(|items| items.collect::<Vec<_>>()), Some(vec!["1:https://a", ""]));
+        assert_eq!(list_items(&List::<String>(&[]).to_string()).map(Iterator::count), Some(0));
+        assert!(list_items("[a]").is_none());
+    }
+}
