@@ -8,6 +8,7 @@ mod access;
 mod challenge;
 mod client;
 mod connector;
+mod discovery;
 mod error;
 mod forward;
 mod message;
@@ -87,11 +88,12 @@ pub(super) struct Api {
     pub(super) engine: Arc<Engine>,
     options: Options,
     access: RwLock<Arc<Access>>,
+    requests: metrics::Requests,
 }
 
 impl Api {
     pub(super) fn new(engine: Arc<Engine>, options: Options, access: Access) -> Api {
-        Api { engine, options, access: RwLock::new(Arc::new(access)) }
+        Api { engine, options, access: RwLock::new(Arc::new(access)), requests: metrics::Requests::new() }
     }
 
     /// Replaces keys and records for requests from now on.
@@ -119,7 +121,10 @@ impl Api {
             Route::Mcp { tunnel, channel } if serves.connector => {
                 return self.connector(head, exchange, tunnel, channel);
             }
-            Route::ProtectedResource { .. } | Route::Oauth if serves.connector => {
+            Route::ProtectedResource { tunnel } if serves.connector => {
+                return self.discovery(head, exchange, tunnel);
+            }
+            Route::Oauth if serves.connector => {
                 error(501, None, "OAuth is not served here").header("Cache-Control", "no-store")
             }
             Route::Tunnels
@@ -134,7 +139,7 @@ impl Api {
             }
             Route::Ready => operator(serves.operator || serves.ready, |_| ok()),
             Route::Health => operator(serves.operator, |_| ok()),
-            Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine)),
+            Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine, &api.requests)),
             _ => not_found(),
         };
         let _ = exchange.respond(&response);
@@ -146,7 +151,7 @@ impl Service for Api {
         let route = Route::of(head.path(), &self.options.path_prefix);
         self.dispatch(route, head, exchange);
         if let Some(status) = exchange.status() {
-            self.engine.counters().http_answered(route.label(), status);
+            self.requests.count(route.number(), status);
         }
     }
 

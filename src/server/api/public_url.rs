@@ -75,6 +75,11 @@ impl PublicUrl {
         format!("{}/.well-known/oauth-protected-resource/v1/mcp/{tunnel}", self.base(head, exchange))
     }
 
+    /// The URL of the tunnel's MCP endpoint.
+    pub(super) fn mcp(&self, head: &Head, exchange: &Exchange<'_>, tunnel: &TunnelId) -> String {
+        format!("{}/v1/mcp/{tunnel}", self.base(head, exchange))
+    }
+
     fn base(&self, head: &Head, exchange: &Exchange<'_>) -> String {
         if let Some(base) = &self.base {
             return base.clone();

@@ -118,10 +118,15 @@ impl Connection {
 
     fn read_head(&mut self, first: bool) -> Result<Head, NoRequest> {
         let mut deadline = first.then(|| Instant::now() + HEAD_TIME);
-        let mut scanned = self.start;
+        let (mut pieces, mut scanned) = (0, self.start);
         loop {
-            if self.end > scanned && has_blank_line(&self.buffer[self.start..self.end], scanned - self.start)
-            {
+            // The first piece is most often the whole; if a head trickles in, parsing waits for its end.
+            let ready = match pieces {
+                0 => self.end > self.start,
+                1 => true,
+                _ => has_blank_line(&self.buffer[self.start..self.end], scanned - self.start),
+            };
+            if ready {
                 match head::parse(&self.buffer[self.start..self.end]) {
                     Ok(Some((head, length))) => {
                         self.start += length;
@@ -164,6 +169,7 @@ impl Connection {
             }
             // A blank line may straddle what was there and what came.
             scanned = self.start + before.saturating_sub(3);
+            pieces += 1;
         }
     }
 

@@ -331,4 +331,41 @@ mod tests {
         let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "y".repeat(HEAD_BYTES));
         assert_eq!(parse(long.as_bytes()).unwrap_err().status, 431);
     }
+
+    #[test]
+    fn whatever_the_bytes_a_head_lies_within_them_and_is_the_same_when_more_follows() {
+        let seed = b"POST /v1/mcp/t?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\nhello";
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let mut heads = 0;
+        for _ in 0..50_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..=next(3) {
+                let at = next(bytes.len());
+                match next(4) {
+                    0 => bytes[at] = next(256) as u8,
+                    1 => drop(bytes.remove(at)),
+                    2 => bytes.insert(at, b"\r\n :,0\t\0"[next(8)]),
+                    _ => drop(bytes.drain(at..(at + 17 + next(20)).min(bytes.len()))),
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            if let Ok(Some((head, length))) = parse(&bytes) {
+                heads += 1;
+                assert!(length <= bytes.len() && head.path().len() <= length);
+                assert!(head.headers().all(|(name, _)| !name.is_empty()));
+                let (again, same) = parse(&bytes[..length]).unwrap().unwrap();
+                assert_eq!((same, again.framing), (length, head.framing));
+                assert!(head.values("Content-Length").count() < 2);
+            }
+        }
+        assert!(heads > 1000, "{heads} heads: too few to mean anything");
+    }
 }

@@ -23,6 +23,8 @@ use super::transport::Transport;
 use super::{Identity, Live, Registered, Service, Shared};
 use crate::server::waker::Waker;
 
+/// Connections that may wait to be accepted; std asks for fewer than a burst of callers needs.
+const BACKLOG: i32 = 4096;
 /// Connections told 503 that are kept open until their peer has had time to read it.
 const REFUSED: usize = 64;
 /// That time.
@@ -72,6 +74,7 @@ impl Bound {
             ListenAt::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
+                rustix::net::listen(&listener, BACKLOG)?;
                 let at = ListenAt::Tcp(listener.local_addr()?);
                 (BoundSocket::Tcp(listener), at)
             }
@@ -81,6 +84,7 @@ impl Bound {
                 // Whoever may connect can use the tunnel: only this user.
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
                 listener.set_nonblocking(true)?;
+                rustix::net::listen(&listener, BACKLOG)?;
                 (BoundSocket::Unix { listener, _file: file }, at.clone())
             }
         };
