@@ -13,10 +13,10 @@ use super::{
 };
 use crate::ids::Channel;
 use crate::jsonrpc::{Id, error_response, single_line};
+use crate::net::front::{BadBody, Exchange, Head, Method, Response, Stream, Wake};
 use crate::server::engine::{
     Admission, Answer, AnswerKind, Command, End, Hold, Kind, Outcome, Refusal, Step, Tunnel,
 };
-use crate::server::front::{BadBody, Exchange, Head, Method, Response, Stream, Wake};
 
 /// Time between comments on a stream that carries nothing else.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -354,13 +354,13 @@ fn add(response: Response, name: &str, value: &str, metadata_url: &dyn Fn() -> S
 }
 
 /// Adds an answer's payload as one event; one without payload makes none.
-fn push_answer(stream: &mut Stream<'_, '_>, answer: &Answer) {
+fn push_answer(stream: &mut Stream<'_>, answer: &Answer) {
     if let Some(json) = &answer.json {
         push_event(stream, &single_line(json.as_str()));
     }
 }
 
-fn push_event(stream: &mut Stream<'_, '_>, line: &str) {
+fn push_event(stream: &mut Stream<'_>, line: &str) {
     stream.push("data: ");
     stream.push(line);
     stream.push("\n\n");

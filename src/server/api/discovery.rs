@@ -15,8 +15,8 @@ use super::error::error;
 use super::{Api, not_found, relay, tunnel_id};
 use crate::ids::Channel;
 use crate::jsonrpc::{Splice, splice};
+use crate::net::front::{Exchange, Head, Method, Response};
 use crate::server::engine::{Answer, End, Kind, Outcome};
-use crate::server::front::{Exchange, Head, Method, Response};
 
 /// Longest wait for a document: clients that cannot fetch one may never say so.
 const WAIT: Duration = Duration::from_secs(10);

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::route::LABELS;
+use crate::net::front::Response;
 use crate::server::engine::{BUCKETS, Engine, Histogram, Kind, Load, Outcome};
-use crate::server::front::Response;
 
 /// With more tunnels than this, gauges are sums without a label for the tunnel.
 const LABELLED_TUNNELS: usize = 200;

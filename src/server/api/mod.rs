@@ -28,8 +28,9 @@ use self::error::{code, error};
 use self::query::PollDefaults;
 use self::route::{Route, percent_decode};
 use super::engine::Engine;
-use super::front::{Exchange, Head, Method, Response, Service};
+use super::front::ExchangeIds;
 use crate::ids::TunnelId;
+use crate::net::front::{Exchange, Head, Method, Response, Service};
 
 pub(super) use self::access::{Access, Grants, Key, KeyDigest, KeyKind, Principals, Record};
 pub(super) use self::public_url::{Network, PublicUrl};
@@ -89,11 +90,22 @@ pub(super) struct Api {
     options: Options,
     access: RwLock<Arc<Access>>,
     requests: metrics::Requests,
+    exchange_ids: ExchangeIds,
 }
 
 impl Api {
-    pub(super) fn new(engine: Arc<Engine>, options: Options, access: Access) -> Api {
-        Api { engine, options, access: RwLock::new(Arc::new(access)), requests: metrics::Requests::new() }
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        options: Options,
+        access: Access,
+    ) -> Result<Api, getrandom::Error> {
+        Ok(Api {
+            engine,
+            options,
+            access: RwLock::new(Arc::new(access)),
+            requests: metrics::Requests::new(),
+            exchange_ids: ExchangeIds::new()?,
+        })
     }
 
     /// Replaces keys and records for requests from now on.
@@ -157,6 +169,10 @@ impl Service for Api {
 
     fn refusal(&self, status: u16, reason: &str) -> Response {
         error(status, None, reason)
+    }
+
+    fn exchange_id(&self) -> Option<String> {
+        Some(self.exchange_ids.next())
     }
 }
 

@@ -6,8 +6,8 @@ use super::error::{code, error};
 use super::post_body::{BadPost, Post};
 use super::{Api, ok};
 use crate::ids::TunnelId;
+use crate::net::front::{BadBody, Exchange, Head, Response, Wake};
 use crate::server::engine::{Answer, PostResult, Posted, RequestId, Tunnel};
-use crate::server::front::{BadBody, Exchange, Head, Response, Wake};
 
 /// How long a notification waits for room in a full buffer before it is dropped.
 const ROOM_TIME: Duration = Duration::from_secs(1);

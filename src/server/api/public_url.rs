@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::ids::TunnelId;
-use crate::server::front::{Exchange, Head};
+use crate::net::front::{Exchange, Head};
 
 /// A network of trusted proxies, in CIDR notation; a bare address is a network of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl PublicUrl {
             return base.clone();
         }
         let peer = exchange.peer();
-        let trusted = peer.address.is_some_and(|ip| self.trusted_proxies.iter().any(|net| net.contains(ip)));
+        let trusted =
+            peer.address.is_some_and(|at| self.trusted_proxies.iter().any(|net| net.contains(at.ip())));
         let forwarded = |name: &'static str| {
             let value = head.value(name).filter(|_| trusted)?;
             let first = value.split(',').next().unwrap_or_default().trim();

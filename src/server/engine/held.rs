@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::command::{Command, Kind};
 use super::presence::ClientKey;
 use crate::ids::Channel;
-use crate::server::waker::Waker;
+use crate::net::Waker;
 
 /// Why a held request ended without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

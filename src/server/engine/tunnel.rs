@@ -18,7 +18,7 @@ use super::pollers::Pollers;
 use super::presence::{ClientKey, Presence, Standing};
 use super::queue::{Queue, Queued, Subscription};
 use crate::ids::{Channel, TunnelId};
-use crate::server::waker::Waker;
+use crate::net::Waker;
 
 /// A request to be held.
 pub(crate) struct Admission {
