@@ -73,3 +73,50 @@ fn stamp(started: Instant, waiting: Waiting) -> u64 {
     let nanoseconds = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX >> 2);
     (nanoseconds + 1) << 1 | u64::from(waiting == Waiting::Within)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Limits, Settings, WhenFull};
+    use super::*;
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use crate::net::Cancel;
+
+    fn live() -> Live {
+        let second = Duration::from_secs(1);
+        let limits = Limits {
+            head: second,
+            head_bytes: 1,
+            idle: second,
+            body: second,
+            discard: second,
+            write: second,
+            connections: 1,
+        };
+        Live::new(Arc::new(Shared {
+            settings: Settings { name: "test", limits, when_full: WhenFull::Refuse },
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            stop: Cancel::new(),
+            connections: Mutex::new(HashMap::new()),
+        }))
+    }
+
+    #[test]
+    fn a_wait_ends_once_either_by_resuming_or_by_a_cut() {
+        let live = live();
+        let first = live.waits().unwrap();
+        assert!(Live::is_between(first));
+        assert!(live.resume());
+        assert_eq!(live.waits(), None);
+        assert!(!live.cut(first), "what was waited for has come");
+        live.wait(Waiting::Within);
+        let second = live.waits().unwrap();
+        assert!(!Live::is_between(second) && second >> 1 >= first >> 1);
+        assert!(live.cut(second) && !live.cut(second));
+        assert!(!live.resume() && live.waits().is_none());
+    }
+}

@@ -194,7 +194,9 @@ mod tests {
         let pool = Pool::new(1, "test");
         let (release, wait) = bounded::<()>(0);
         let (tell, told) = unbounded();
-        let first: Job = Box::new(move || drop(wait.recv()));
+        let first: Job = Box::new(move || {
+            let _ = wait.recv();
+        });
         assert!(pool.submit(first, Duration::ZERO).is_ok());
         let patient = Arc::clone(&pool);
         let second = std::thread::spawn(move || {
