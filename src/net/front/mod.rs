@@ -119,9 +119,11 @@ impl Shared {
     /// Makes room for one more connection, if all places are taken and one of them only waits; true if
     /// it did.
     fn evict(&self) -> bool {
+        if self.settings.when_full == WhenFull::Refuse {
+            return false;
+        }
         let connections = self.connections();
-        if self.settings.when_full == WhenFull::Refuse || connections.len() < self.settings.limits.connections
-        {
+        if connections.len() < self.settings.limits.connections {
             return false;
         }
         let waiting = connections.values().filter_map(|one| one.live.waits().map(|state| (state, one)));
