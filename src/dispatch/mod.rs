@@ -10,9 +10,12 @@ mod pool;
 mod queue;
 mod reason;
 mod reply;
+#[cfg(test)]
+mod tests;
+mod trace;
 
 pub use pool::{Dispatcher, Setup, StartError};
-pub use queue::Queue;
+pub use queue::{Queue, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;

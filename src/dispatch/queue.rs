@@ -29,6 +29,7 @@ pub struct Queue {
 struct Shared {
     capacity: usize,
     state: Mutex<State>,
+    /// One token wakes one worker; see the module's text.
     permits: Sender<()>,
     wakeups: Receiver<()>,
     /// Signals that a slot became free; holds at most one token.
@@ -38,7 +39,17 @@ struct Shared {
 struct State {
     waiting: VecDeque<Command>,
     shares: Shares,
+    /// Workers in [`Queue::take`].
+    idle: usize,
     closed: bool,
+}
+
+/// A command that was given out.
+pub struct Taken {
+    /// The command.
+    pub command: Command,
+    /// No worker waits for the next one.
+    pub nobody_waits: bool,
 }
 
 /// How many workers each channel holds. Each routable channel has one worker of its own as long as
@@ -57,7 +68,7 @@ impl Queue {
         // A single channel needs no accounting: it may hold every worker.
         let running = if running.len() > 1 { running } else { HashMap::new() };
         let shares = Shares { shared_free: workers.saturating_sub(running.len()), running };
-        let state = State { waiting: VecDeque::new(), shares, closed: false };
+        let state = State { waiting: VecDeque::new(), shares, idle: 0, closed: false };
         Queue {
             shared: Arc::new(Shared {
                 capacity,
@@ -112,18 +123,23 @@ impl Queue {
     /// Adds a command, waiting for a free slot if there is none; gives it back when `cancel` fires or
     /// the queue is closed.
     pub fn push(&self, command: Command, cancel: &Cancel) -> Result<(), Stopped> {
-        while self.free() == 0 {
-            if cancel.is_cancelled() || self.lock().closed {
-                return Err(Stopped(Box::new(command)));
+        loop {
+            {
+                let mut state = self.lock();
+                if state.closed {
+                    return Err(Stopped(Box::new(command)));
+                }
+                if state.waiting.len() < self.shared.capacity {
+                    state.waiting.push_back(command);
+                    break;
+                }
             }
-            self.wait_for_slot(cancel);
-        }
-        {
-            let mut state = self.lock();
-            if state.closed {
-                return Err(Stopped(Box::new(command)));
+            if self.free() == 0 {
+                if cancel.is_cancelled() {
+                    return Err(Stopped(Box::new(command)));
+                }
+                self.wait_for_slot(cancel);
             }
-            state.waiting.push_back(command);
         }
         // Full means that more permits than commands are out already: a worker will come.
         let sent = self.shared.permits.try_send(());
@@ -133,32 +149,35 @@ impl Queue {
 
     /// The next command that may run; waits for one. `None` once `cancel` fires. The command's channel
     /// holds a worker until [`Queue::finish`].
-    pub fn take(&self, cancel: &Cancel) -> Option<Command> {
+    pub fn take(&self, cancel: &Cancel) -> Option<Taken> {
+        self.lock().idle += 1;
         loop {
             select! {
                 recv(self.shared.wakeups) -> _ => {
-                    let command = self.lock().take_runnable();
-                    if command.is_some() {
-                        return self.announce_slot(command);
+                    let mut state = self.lock();
+                    if let Some(command) = state.take_runnable() {
+                        state.idle -= 1;
+                        return Some(self.given_out(state, command));
                     }
                 }
-                recv(cancel.receiver()) -> _ => return None,
+                recv(cancel.receiver()) -> _ => {
+                    self.lock().idle -= 1;
+                    return None;
+                }
             }
         }
     }
 
     /// Gives back the worker that `channel` held and takes the next command that may run, if one
     /// waits: it may have waited for just this.
-    pub fn finish(&self, channel: &Channel) -> Option<Command> {
-        let command = {
-            let mut state = self.lock();
-            if state.shares.running.is_empty() {
-                return None;
-            }
-            state.shares.give_back(channel);
-            state.take_runnable()
-        };
-        self.announce_slot(command)
+    pub fn finish(&self, channel: &Channel) -> Option<Taken> {
+        let mut state = self.lock();
+        if state.shares.running.is_empty() {
+            return None;
+        }
+        state.shares.give_back(channel);
+        let command = state.take_runnable()?;
+        Some(self.given_out(state, command))
     }
 
     /// Refuses further commands and returns those that still wait.
@@ -172,11 +191,11 @@ impl Queue {
         commands
     }
 
-    fn announce_slot(&self, taken: Option<Command>) -> Option<Command> {
-        if taken.is_some() {
-            let _ = self.shared.freed.0.try_send(());
-        }
-        taken
+    fn given_out(&self, state: MutexGuard<'_, State>, command: Command) -> Taken {
+        let nobody_waits = state.idle == 0 && !state.closed;
+        drop(state);
+        let _ = self.shared.freed.0.try_send(());
+        Taken { command, nobody_waits }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -284,7 +303,7 @@ mod tests {
         }
         assert_eq!(queue.free(), 0);
         let cancel = Cancel::new();
-        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().request_id).collect();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().command.request_id).collect();
         assert_eq!(taken, ["a", "b", "c"]);
         cancel.cancel();
         assert!(queue.take(&cancel).is_none());
@@ -298,10 +317,10 @@ mod tests {
         }
         push(&queue, "m1", "main");
         let cancel = Cancel::new();
-        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().request_id).collect();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().command.request_id).collect();
         assert_eq!(taken, ["s1", "s2", "m1"], "of three workers one is kept for each channel, one is shared");
-        assert_eq!(queue.finish(&Channel::main()).map(|c| c.request_id), None);
-        assert_eq!(queue.finish(&Channel::parse("slow").unwrap()).unwrap().request_id, "s3");
+        assert_eq!(queue.finish(&Channel::main()).map(|taken| taken.command.request_id), None);
+        assert_eq!(queue.finish(&Channel::parse("slow").unwrap()).unwrap().command.request_id, "s3");
     }
 
     #[test]
@@ -310,7 +329,7 @@ mod tests {
         assert!(queue.push(command("old", "main", Deadline::after(Duration::ZERO)), &Cancel::new()).is_ok());
         push(&queue, "new", "main");
         assert_eq!(queue.free(), 1);
-        assert_eq!(queue.take(&Cancel::new()).unwrap().request_id, "new");
+        assert_eq!(queue.take(&Cancel::new()).unwrap().command.request_id, "new");
     }
 
     #[test]
@@ -328,7 +347,7 @@ mod tests {
                 )
             })
         };
-        assert_eq!(queue.take(&Cancel::new()).unwrap().request_id, "a");
+        assert_eq!(queue.take(&Cancel::new()).unwrap().command.request_id, "a");
         while queue.is_empty() {
             std::thread::yield_now();
         }

@@ -25,7 +25,14 @@ pub enum Binding {
     Http(http::HttpBinding),
     /// A child process that speaks newline-delimited JSON.
     Stdio(stdio::StdioBinding),
+    /// Whatever a test wants to happen.
+    #[cfg(test)]
+    Scripted(Script),
 }
+
+/// The exchange of a scripted binding.
+#[cfg(test)]
+pub(crate) type Script = Box<dyn Fn(&Exchange<'_>, OnEvent<'_>) -> Outcome + Send + Sync>;
 
 impl Binding {
     /// The transport's name in logs and status: `http-streamable` or `stdio`.
@@ -33,6 +40,8 @@ impl Binding {
         match self {
             Binding::Http(_) => "http-streamable",
             Binding::Stdio(_) => "stdio",
+            #[cfg(test)]
+            Binding::Scripted(_) => "scripted",
         }
     }
 
@@ -46,6 +55,8 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.exchange(exchange, on_event),
             Binding::Stdio(binding) => binding.exchange(exchange, on_event),
+            #[cfg(test)]
+            Binding::Scripted(script) => script(exchange, on_event),
         }
     }
 
@@ -54,6 +65,8 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.terminate_session(headers, deadline),
             Binding::Stdio(_) => Outcome::Accepted(Head::bare(405)),
+            #[cfg(test)]
+            Binding::Scripted(_) => Outcome::Accepted(Head::bare(405)),
         }
     }
 
@@ -62,6 +75,8 @@ impl Binding {
         match self {
             Binding::Http(_) => None,
             Binding::Stdio(binding) => binding.health().unready_text(),
+            #[cfg(test)]
+            Binding::Scripted(_) => None,
         }
     }
 
@@ -70,6 +85,8 @@ impl Binding {
         match self {
             Binding::Http(_) => Ok(()),
             Binding::Stdio(binding) => binding.start(),
+            #[cfg(test)]
+            Binding::Scripted(_) => Ok(()),
         }
     }
 
@@ -85,6 +102,8 @@ impl Binding {
         match self {
             Binding::Http(_) => {}
             Binding::Stdio(binding) => binding.stop(deadline),
+            #[cfg(test)]
+            Binding::Scripted(_) => {}
         }
     }
 }
