@@ -8,6 +8,7 @@ pub mod fault_proxy;
 pub mod http;
 pub mod mcp_server;
 pub mod process;
+pub mod scripted_plane;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
