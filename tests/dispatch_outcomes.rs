@@ -54,7 +54,14 @@ fn answer(name: &'static str, status: u16, headers: &[(&str, &str)], kept: Value
 fn kept(name: &'static str, status: u16, body: String) -> Case {
     let reply = http::reply(status, &[("Content-Type", "text/plain")], &body);
     let headers = json!({ "Content-Type": ["application/json"] });
-    Case { name, reply, next: Next::KeepAlive, code: status.into(), headers, expected: Expected::Payload(body) }
+    Case {
+        name,
+        reply,
+        next: Next::KeepAlive,
+        code: status.into(),
+        headers,
+        expected: Expected::Payload(body),
+    }
 }
 
 /// A reply outside 2xx that is not passed on; keeps its status and content type.
@@ -204,15 +211,28 @@ fn cases() -> Vec<Case> {
             Next::Close,
             "transport_closed/unexpected_eof",
         ),
-        broken("sse-end", &http::reply(200, &[SSE], ": nothing\n\n"), Next::KeepAlive, "transport_closed/eof"),
+        broken(
+            "sse-end",
+            &http::reply(200, &[SSE], ": nothing\n\n"),
+            Next::KeepAlive,
+            "transport_closed/eof",
+        ),
     ];
     // An error under 200 is an answer like any other.
     let body = error("\"id-error-200\"", "");
     let reply = http::reply(200, &[JSON], &body);
-    cases.push(Case { reply, expected: Expected::Payload(body), ..answer("error-200", 200, &[JSON], plain()) });
+    cases.push(Case {
+        reply,
+        expected: Expected::Payload(body),
+        ..answer("error-200", 200, &[JSON], plain())
+    });
     for (name, kind, before) in [
         ("sse", "text/event-stream", ""),
-        ("sse-parameters", "Text/Event-Stream; charset=utf-8", "event: ping\ndata: private\n\n: c\n\ndata:\n\n"),
+        (
+            "sse-parameters",
+            "Text/Event-Stream; charset=utf-8",
+            "event: ping\ndata: private\n\n: c\n\ndata:\n\n",
+        ),
         ("sse-request", "text/event-stream", "data: {\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"ping\"}\n\n"),
     ] {
         let body = format!("{before}{}", event(&ok(name)));
@@ -247,10 +267,8 @@ fn check_envelope(post: &Post) {
     for member in ["request_id", "channel", "resp_code", "resp_type"] {
         assert!(members.contains(&member), "{id}: no {member}");
     }
-    let with_payload = matches!(
-        post.kind(),
-        "jsonrpc_response" | "jsonrpc_notify" | "oauth_discovery_response"
-    );
+    let with_payload =
+        matches!(post.kind(), "jsonrpc_response" | "jsonrpc_notify" | "oauth_discovery_response");
     assert_eq!(members.contains(&"resp_json"), with_payload, "{id}");
     assert!(post.json["resp_headers"].as_object().is_none_or(|headers| !headers.is_empty()), "{id}");
 }
@@ -260,7 +278,10 @@ fn every_way_a_call_over_http_can_end_is_posted_as_the_table_says() {
     let cases = cases();
     let replies = cases.iter().map(|case| (case.name, (case.reply.clone(), case.next))).collect();
     let (plane, server) = (ScriptedPlane::start(), by_method(replies));
-    let client = Client::start(&plane.base_url(), &["--mcp.server-url", &server.url(), "--log.level", "debug", "--log.format", "struct-text"]);
+    let client = Client::start(
+        &plane.base_url(),
+        &["--mcp.server-url", &server.url(), "--log.level", "debug", "--log.format", "struct-text"],
+    );
     // More than the poll asked for: all are executed.
     plane.send(&cases.iter().map(|case| call(case.name, case.name, "")).collect::<Vec<_>>());
     let posts = plane.wait_posts(cases.len());
@@ -278,7 +299,11 @@ fn every_way_a_call_over_http_can_end_is_posted_as_the_table_says() {
         match &case.expected {
             Expected::Payload(body) => assert_eq!(&post.payload(), body, "{name}"),
             Expected::Failure(message, failure) => {
-                assert_eq!((json["error"]["message"].as_str(), post.failure().as_str()), (Some(*message), *failure), "{name}");
+                assert_eq!(
+                    (json["error"]["message"].as_str(), post.failure().as_str()),
+                    (Some(*message), *failure),
+                    "{name}"
+                );
                 assert_eq!(json["id"], format!("id-{name}"));
                 assert_eq!(json["error"]["code"], -32603);
                 let data = &json["error"]["data"]["tunnel_failure"];
@@ -324,11 +349,7 @@ fn an_unreachable_server_is_classified_by_its_cause() {
     let main = server.url();
     let arguments = [&*main, &refused, &not_tls, nowhere].map(|url| ["--mcp.server-url", url]).concat();
     let client = Client::start(&plane.base_url(), &arguments);
-    let cases = [
-        ("refused", "connect/connection_refused"),
-        ("tls", "tls/tls"),
-        ("dns", "dns/dns"),
-    ];
+    let cases = [("refused", "connect/connection_refused"), ("tls", "tls/tls"), ("dns", "dns/dns")];
     for (channel, _) in cases {
         let member = format!(r#","channel":"{channel}""#);
         plane.send(&[
@@ -355,7 +376,10 @@ fn an_unreachable_server_is_classified_by_its_cause() {
         }
     }
     let output = client.output();
-    assert!(!output.contains("no-such-host.invalid/mcp\" ") && output.contains("failure_source=dns"), "{output}");
+    assert!(
+        !output.contains("no-such-host.invalid/mcp\" ") && output.contains("failure_source=dns"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -392,14 +416,24 @@ fn a_session_is_ended_by_exactly_one_delete_with_the_commands_headers() {
             return by_tool_name(request, stream);
         }
         let status = if request.header("Mcp-Session-Id") == Some("stays") { 405 } else { 204 };
-        let _ = stream.write_all(format!("HTTP/1.1 {status} X\r\nMcp-Session-Id: s\r\n{}\r\n", if status == 405 { "Content-Length: 7\r\n\r\nprivate" } else { "" }).trim_end_matches("\r\n").as_bytes());
+        let _ = stream.write_all(
+            format!(
+                "HTTP/1.1 {status} X\r\nMcp-Session-Id: s\r\n{}\r\n",
+                if status == 405 { "Content-Length: 7\r\n\r\nprivate" } else { "" }
+            )
+            .trim_end_matches("\r\n")
+            .as_bytes(),
+        );
         if status == 204 {
             let _ = stream.write_all(b"\r\n\r\n");
         }
         Next::Close
     });
     let plane = ScriptedPlane::start();
-    let client = Client::start(&plane.base_url(), &["--mcp.server-url", &server.url(), "--mcp.max-concurrent-requests", "1"]);
+    let client = Client::start(
+        &plane.base_url(),
+        &["--mcp.server-url", &server.url(), "--mcp.max-concurrent-requests", "1"],
+    );
     client.wait_ready();
     let before = server.seen().iter().filter(|request| request.method == "DELETE").count();
     let headers = |session: &str| {
@@ -446,7 +480,11 @@ fn the_commands_headers_win_over_the_operators_and_hop_by_hop_names_stay_behind(
         "Authorization":["Bearer caller"],"Last-Event-ID":["3"],"Cookie":["a=b"],"X-OpenAI-Thing":["t"],"X-Request-Id":["r1"],
         "Connection":["x-nominated"],"X-Nominated":["no"],"Host":["evil.example"],"Content-Length":["3"],
         "Transfer-Encoding":["chunked"],"Accept-Encoding":["br"],"Proxy-Authorization":["no"],"TE":["trailers"]}"#;
-    plane.send(&[call("all", "echo", headers), call("none", "echo", ""), call("empty", "echo", r#","headers":{"Accept":[""]}"#)]);
+    plane.send(&[
+        call("all", "echo", headers),
+        call("none", "echo", ""),
+        call("empty", "echo", r#","headers":{"Accept":[""]}"#),
+    ]);
     for id in ["all", "none", "empty"] {
         let post = plane.wait_terminal(id);
         assert_eq!(post.code(), 200, "{}", client.output());

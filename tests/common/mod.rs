@@ -5,6 +5,7 @@
 
 pub mod connector;
 pub mod fault_proxy;
+pub mod gate;
 pub mod http;
 pub mod mcp_server;
 pub mod process;

@@ -139,7 +139,9 @@ impl ScriptedPlane {
     /// Waits for the terminal response of a command.
     pub fn wait_terminal(&self, request_id: &str) -> Post {
         let is_it = |post: &&Post| post.id() == request_id && post.kind() != "jsonrpc_notify";
-        self.wait(&format!("the answer of {request_id}"), |state| state.posts.iter().any(|post| is_it(&post)));
+        self.wait(&format!("the answer of {request_id}"), |state| {
+            state.posts.iter().any(|post| is_it(&post))
+        });
         self.posts().iter().find(is_it).expect("it is there").clone()
     }
 
@@ -183,10 +185,8 @@ impl Shared {
         let mut state = self.lock();
         state.limits.push(limit.parse().expect("a number"));
         self.changed.notify_all();
-        let (mut state, _) = self
-            .changed
-            .wait_timeout_while(state, HOLD, |state| state.batches.is_empty())
-            .expect("state");
+        let (mut state, _) =
+            self.changed.wait_timeout_while(state, HOLD, |state| state.batches.is_empty()).expect("state");
         if state.batches.is_empty() {
             return b"HTTP/1.1 204 No Content\r\n\r\n".to_vec();
         }
