@@ -13,21 +13,24 @@ use crate::net::{Deadline, HeaderList};
 use super::outcome::{self, Classified, Response};
 use super::reply::Reply;
 use super::trace::{Trace, trace_answer, trace_failure};
-use super::{Observer, Routes};
+use super::{Observer, Place, Routes};
 
 const BAD_REQUEST: u16 = 400;
 const NOT_FOUND: u16 = 404;
 const BAD_GATEWAY: u16 = 502;
 
-/// Executes `command` and posts what comes of it. `ttl` bounds one exchange whatever the command's
-/// own deadline is.
-pub(super) fn process(
-    command: &Command,
-    routes: &Routes,
-    ttl: Duration,
-    observer: &dyn Observer,
-    reply: &mut Reply<'_>,
-) {
+/// What all commands meet.
+pub(super) struct Site<'a> {
+    pub(super) routes: &'a Routes,
+    /// Bounds one exchange whatever the command's own deadline is.
+    pub(super) ttl: Duration,
+    pub(super) observer: &'a dyn Observer,
+}
+
+/// Executes `command` and posts what comes of it. Its `place` is given up early whatever it is.
+pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, reply: &mut Reply<'_>) {
+    // Whatever enters no transport keeps nobody waiting.
+    let place = place.filter(|_| matches!(command.work, Work::JsonRpc(_)));
     if command.deadline.is_past() {
         reply.silence();
         return;
@@ -36,15 +39,15 @@ pub(super) fn process(
         reply.refuse(bare(body.clone(), *code));
         return;
     }
-    let routed = routes.get(&command.channel);
+    let routed = site.routes.get(&command.channel);
     let (Some(binding), true) = (routed, serves(&command.channel, &command.work)) else {
-        unsupported_channel(command, observer, reply);
+        unsupported_channel(command, site.observer, reply);
         return;
     };
     // The window opens here, so that a server that never answers cannot hold a worker for ever.
-    let deadline = command.deadline.earliest(Deadline::after(ttl));
+    let deadline = command.deadline.earliest(Deadline::after(site.ttl));
     match &command.work {
-        Work::JsonRpc(message) => forward(command, message, binding, deadline, reply),
+        Work::JsonRpc(message) => forward(command, message, (binding, place), deadline, reply),
         Work::SessionTermination => {
             let outcome = binding.terminate_session(&command.headers, deadline);
             let ending = Ending {
@@ -88,14 +91,22 @@ fn serves(channel: &Channel, work: &Work) -> bool {
 fn forward(
     command: &Command,
     message: &Message,
-    binding: &Binding,
+    (binding, mut place): (&Binding, Option<Place>),
     deadline: Deadline,
     reply: &mut Reply<'_>,
 ) {
+    if let Some(place) = &place {
+        place.wait(deadline);
+    }
+    let mut entered = || {
+        if let Some(place) = &mut place {
+            place.leave();
+        }
+    };
     let exchange = Exchange { message, headers: &command.headers, deadline };
     // All notifications of one exchange share one head.
     let mut event_headers: Option<HeaderList> = None;
-    let outcome = binding.exchange(&exchange, &mut |event| {
+    let outcome = binding.exchange_in_turn(&exchange, &mut entered, &mut |event| {
         super::trace::trace_notification(command, &event);
         let headers =
             event_headers.get_or_insert_with(|| filter_response_headers(&outcome::event_headers(event.head)));

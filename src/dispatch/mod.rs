@@ -6,6 +6,7 @@
 
 mod command;
 mod outcome;
+mod place;
 mod pool;
 mod queue;
 mod reason;
@@ -14,6 +15,7 @@ mod reply;
 mod tests;
 mod trace;
 
+pub use place::Place;
 pub use pool::{Dispatcher, Setup, StartError};
 pub use queue::{Queue, Taken};
 

@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::control_plane::Command;
 use crate::net::{Cancel, Deadline};
 
+use super::command::Site;
 use super::queue::Taken;
 use super::reply::Reply;
 use super::{Observer, Poster, Queue, Routes, command};
@@ -73,8 +74,11 @@ impl Dispatcher {
     /// Starts the first worker.
     pub fn start(setup: Setup) -> Result<Dispatcher, StartError> {
         let limit = setup.workers.max(1);
+        // A child reads one message after another: there the order of the commands is worth something.
+        let channels =
+            setup.routes.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity()));
         let shared = Arc::new(Shared {
-            queue: Queue::new(setup.capacity, limit, setup.routes.keys().cloned()),
+            queue: Queue::new(setup.capacity, limit, channels),
             stop: Cancel::new(),
             limit,
             started: AtomicUsize::new(0),
@@ -157,8 +161,8 @@ impl Shared {
     /// The life of a worker; `alive` tells that it is not over.
     fn work(self: &Arc<Self>, alive: &Sender<Infallible>) {
         let mut next = None;
-        while let Some(Taken { command, nobody_waits }) = next.take().or_else(|| self.queue.take(&self.stop))
-        {
+        while let Some(taken) = next.take().or_else(|| self.queue.take(&self.stop)) {
+            let Taken { command, place, nobody_waits } = taken;
             if nobody_waits && let Err(error) = self.hire(alive) {
                 // The system has no more threads for us; the workers there are go on.
                 log::warn!(target: "dispatcher", error:%, workers = self.started.load(SeqCst);
@@ -166,7 +170,8 @@ impl Shared {
             }
             self.contained(&command, |reply| {
                 self.observer.worker_busy();
-                command::process(&command, &self.routes, self.connection_ttl, &*self.observer, reply);
+                let site = Site { routes: &self.routes, ttl: self.connection_ttl, observer: &*self.observer };
+                command::process(&command, place, &site, reply);
             });
             let _ = catch_unwind(AssertUnwindSafe(|| self.observer.worker_idle()));
             next = self.queue.finish(&command.channel);

@@ -15,6 +15,8 @@ use crate::control_plane::{Command, CommandSink, Stopped};
 use crate::ids::Channel;
 use crate::net::Cancel;
 
+use super::place::{Line, Place};
+
 /// Permits beyond the capacity: a permit whose command expired stays until a worker takes it.
 const SPARE_PERMITS: usize = 1024;
 /// How often a full queue is searched for expired commands.
@@ -39,6 +41,8 @@ struct Shared {
 struct State {
     waiting: VecDeque<Command>,
     shares: Shares,
+    /// Of the channels whose commands must enter their transport in order.
+    lines: HashMap<Channel, Arc<Line>>,
     /// Workers in [`Queue::take`].
     idle: usize,
     closed: bool,
@@ -48,6 +52,8 @@ struct State {
 pub struct Taken {
     /// The command.
     pub command: Command,
+    /// Its place before its transport, if the order counts there.
+    pub place: Option<Place>,
     /// No worker waits for the next one.
     pub nobody_waits: bool,
 }
@@ -60,15 +66,22 @@ struct Shares {
 }
 
 impl Queue {
-    /// A queue of `capacity` waiting commands for `workers` workers that serve `channels`.
-    pub fn new(capacity: usize, workers: usize, channels: impl Iterator<Item = Channel>) -> Queue {
+    /// A queue of `capacity` waiting commands for `workers` workers that serve `channels`, each with
+    /// whether its commands must enter its transport in order.
+    pub fn new(capacity: usize, workers: usize, channels: impl Iterator<Item = (Channel, bool)>) -> Queue {
         let capacity = capacity.max(1);
         let (permits, wakeups) = bounded(capacity + SPARE_PERMITS);
-        let running: HashMap<Channel, usize> = channels.map(|channel| (channel, 0)).collect();
+        let (mut running, mut lines) = (HashMap::new(), HashMap::new());
+        for (channel, in_order) in channels {
+            if in_order {
+                lines.insert(channel.clone(), Arc::default());
+            }
+            running.insert(channel, 0);
+        }
         // A single channel needs no accounting: it may hold every worker.
         let running = if running.len() > 1 { running } else { HashMap::new() };
         let shares = Shares { shared_free: workers.saturating_sub(running.len()), running };
-        let state = State { waiting: VecDeque::new(), shares, idle: 0, closed: false };
+        let state = State { waiting: VecDeque::new(), shares, lines, idle: 0, closed: false };
         Queue {
             shared: Arc::new(Shared {
                 capacity,
@@ -192,10 +205,11 @@ impl Queue {
     }
 
     fn given_out(&self, state: MutexGuard<'_, State>, command: Command) -> Taken {
+        let place = state.lines.get(&command.channel).map(Line::queue_up);
         let nobody_waits = state.idle == 0 && !state.closed;
         drop(state);
         let _ = self.shared.freed.0.try_send(());
-        Taken { command, nobody_waits }
+        Taken { command, place, nobody_waits }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -288,7 +302,7 @@ mod tests {
     }
 
     fn queue(capacity: usize, workers: usize, channels: &[&str]) -> Queue {
-        Queue::new(capacity, workers, channels.iter().map(|name| Channel::parse(name).unwrap()))
+        Queue::new(capacity, workers, channels.iter().map(|name| (Channel::parse(name).unwrap(), false)))
     }
 
     fn push(queue: &Queue, id: &str, channel: &str) {

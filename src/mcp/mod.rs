@@ -52,9 +52,20 @@ impl Binding {
 
     /// Sends one message and waits for what ends it; notifications met on the way go to `on_event`.
     pub fn exchange(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+        self.exchange_in_turn(exchange, &mut || {}, on_event)
+    }
+
+    /// The same; tells with `entered` (once or more, before it waits for anything) that a message which
+    /// comes now would be written after this one, where all messages share one connection.
+    pub fn exchange_in_turn(
+        &self,
+        exchange: &Exchange<'_>,
+        entered: &mut dyn FnMut(),
+        on_event: OnEvent<'_>,
+    ) -> Outcome {
         match self {
             Binding::Http(binding) => binding.exchange(exchange, on_event),
-            Binding::Stdio(binding) => binding.exchange(exchange, on_event),
+            Binding::Stdio(binding) => binding.exchange_in_turn(exchange, entered, on_event),
             #[cfg(test)]
             Binding::Scripted(script) => script(exchange, on_event),
         }
