@@ -48,7 +48,7 @@ impl Material {
             client_certificate: certificate
                 .map(|pair| origin_certificate(pair, &settings.base_url, INVALID_CONTROL_PLANE_CERTIFICATE))
                 .transpose()?,
-            limits: limits(config.mcp.max_concurrent_requests + SPARE_CONNECTIONS),
+            limits: limits(config.mcp.max_concurrent_requests.saturating_add(SPARE_CONNECTIONS)),
             ..Route::new(via, trust.clone())
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));

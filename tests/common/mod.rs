@@ -5,9 +5,11 @@
 
 pub mod connector;
 pub mod fault_proxy;
+pub mod gate;
 pub mod http;
 pub mod mcp_server;
 pub mod process;
+pub mod scripted_plane;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
