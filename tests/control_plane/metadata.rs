@@ -58,7 +58,7 @@ fn a_failure_is_one_warning_and_leaves_polling_alone() {
             assert!(failed[0]["mitigation"].is_string());
         }
         assert_eq!(rig.plane.metadata_requests().len(), 1);
-        assert_eq!(rig.client.readyz().0, 200);
+        rig.client.wait_ready();
     }
 }
 

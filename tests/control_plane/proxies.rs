@@ -3,14 +3,14 @@
 use crate::authority::Authority;
 use crate::common::control_plane::{ControlPlane, call};
 use crate::common::eventually;
-use crate::common::mcp_server::McpServer;
-use crate::common::process::Client;
+use crate::common::process::{Client, stdio_fixture};
 use crate::rig::{VERBOSE, events_of, wait_events};
 
 /// A client for the control plane at `base`, which only a proxy can reach.
-fn client(base: &str, mcp: &McpServer, arguments: &[&str], variables: &[(&str, &str)]) -> Client {
-    let url = mcp.url();
-    let arguments = [&VERBOSE[..], &["--mcp.server-url", &url], arguments].concat();
+fn client(base: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Client {
+    // A child, which no proxy concerns.
+    let fixture = stdio_fixture().display().to_string();
+    let arguments = [&VERBOSE[..], &["--mcp.command", &fixture], arguments].concat();
     Client::start_with(base, &arguments, variables)
 }
 
@@ -23,9 +23,9 @@ fn sha256(text: &str) -> String {
 fn an_explicit_proxy_takes_http_requests_in_absolute_form_whatever_no_proxy_says() {
     let proxy_variables = [("NO_PROXY", "*"), ("HTTP_PROXY", "http://127.0.0.1:9"), ("P", "")];
     for base in ["http://control-plane.invalid:8123", "http://127.0.0.1:9"] {
-        let (plane, mcp) = (ControlPlane::start(), McpServer::by_tool_name());
+        let plane = ControlPlane::start();
         let proxy = format!("HTTP://us%40er:pass%3Aword@{}/ignored?x=hidden", plane.address());
-        let client = client(base, &mcp, &["--control-plane.http-proxy", &proxy], &proxy_variables);
+        let client = client(base, &["--control-plane.http-proxy", &proxy], &proxy_variables);
         plane.send(&[call("r", "echo", "")]);
         plane.wait_answers(&["r"]);
         eventually("the metadata is asked for", || !plane.metadata_requests().is_empty());
@@ -65,11 +65,9 @@ fn https_requests_go_through_a_tunnel_and_nothing_of_them_is_said_to_the_proxy()
     let authority = Authority::new();
     let bundle = authority.path("ca.pem").display().to_string();
     let plane = ControlPlane::behind_proxy(authority.sign("control-plane.invalid", |_| {}).config());
-    let mcp = McpServer::by_tool_name();
     let proxy = format!("http://user:secret-pw@{}", plane.address());
     let client = client(
         "https://control-plane.invalid",
-        &mcp,
         &["--ca-bundle", &bundle, "--http-proxy", "env:CORP_PROXY"],
         &[("CORP_PROXY", &proxy), ("NO_PROXY", "*")],
     );
@@ -91,9 +89,8 @@ fn https_requests_go_through_a_tunnel_and_nothing_of_them_is_said_to_the_proxy()
 fn a_refused_tunnel_fails_the_poll_with_the_proxys_status() {
     let plane = ControlPlane::behind_proxy(Authority::new().sign("x", |_| {}).config());
     plane.refuse_connect(407);
-    let mcp = McpServer::by_tool_name();
     let proxy = format!("http://user:secret-pw@{}", plane.address());
-    let client = client("https://control-plane.invalid", &mcp, &["--control-plane.http-proxy", &proxy], &[]);
+    let client = client("https://control-plane.invalid", &["--control-plane.http-proxy", &proxy], &[]);
     let failed = wait_events(&client, "poll failed; backing off", 1);
     let text = failed[0]["error"].as_str().unwrap();
     assert!(text.contains("407") && text.contains("control-plane.invalid:443"), "{text}");
@@ -102,7 +99,6 @@ fn a_refused_tunnel_fails_the_poll_with_the_proxys_status() {
 
 #[test]
 fn the_settings_of_the_proxy_have_their_order() {
-    let mcp = McpServer::by_tool_name();
     let base = "http://control-plane.invalid";
     let dead = "http://127.0.0.1:9";
     for (name, flags, variables, source) in [
@@ -131,7 +127,7 @@ fn the_settings_of_the_proxy_have_their_order() {
         let variables: Vec<(&str, String)> = variables.into_iter().map(|(n, v)| (n, here(v))).collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let variables: Vec<(&str, &str)> = variables.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        let client = client(base, &mcp, &flags, &variables);
+        let client = client(base, &flags, &variables);
         let polls = plane.wait_polls(1);
         assert_eq!(polls[0].asked_through_proxy.as_deref(), Some(base), "{name}");
         let route = wait_events(&client, "route resolved", 1).remove(0);
@@ -145,10 +141,9 @@ fn the_settings_of_the_proxy_have_their_order() {
 
 #[test]
 fn an_environment_proxy_without_scheme_is_used_and_exemptions_and_loopback_are_not_sent_to_it() {
-    let mcp = McpServer::by_tool_name();
     let plane = ControlPlane::start();
     let address = plane.address().to_string();
-    let through = client("http://control-plane.invalid", &mcp, &[], &[("HTTP_PROXY", &address)]);
+    let through = client("http://control-plane.invalid", &[], &[("HTTP_PROXY", &address)]);
     plane.wait_polls(1);
     let route = wait_events(&through, "route resolved", 1).remove(0);
     assert_eq!(route["proxy_url"], format!("http://{address}"));
@@ -164,7 +159,7 @@ fn an_environment_proxy_without_scheme_is_used_and_exemptions_and_loopback_are_n
         let proxy = ControlPlane::start();
         let url = proxy.base_url();
         let variables = [&[("HTTPS_PROXY", url.as_str())], &variables[..]].concat();
-        let client = client(base, &mcp, &[], &variables);
+        let client = client(base, &[], &variables);
         let route = wait_events(&client, "route resolved", 1).remove(0);
         assert_eq!(
             (&route["route_mode"], &route["proxy_source"]),
@@ -180,8 +175,8 @@ fn an_environment_proxy_without_scheme_is_used_and_exemptions_and_loopback_are_n
 
 #[test]
 fn requests_to_loopback_do_not_use_the_environments_proxy() {
-    let (plane, mcp) = (ControlPlane::start(), McpServer::by_tool_name());
+    let plane = ControlPlane::start();
     let dead = "http://127.0.0.1:9";
-    let _client = client(&plane.base_url(), &mcp, &[], &[("HTTP_PROXY", dead), ("http_proxy", dead)]);
+    let _client = client(&plane.base_url(), &[], &[("HTTP_PROXY", dead), ("http_proxy", dead)]);
     assert!(plane.wait_polls(1)[0].asked_through_proxy.is_none());
 }
