@@ -6,10 +6,12 @@
 mod material;
 mod observe;
 mod probing;
+mod routes;
 mod stopping;
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use material::{Material, MaterialError};
@@ -61,6 +63,7 @@ pub struct Daemon {
     poller: Option<PollerHandle>,
     probing: Option<Probing>,
     pid_file: Option<PidFile>,
+    trust_summary: Option<JoinHandle<()>>,
 }
 
 /// The client could not be started; what had been started is stopped again.
@@ -112,6 +115,7 @@ impl Daemon {
             poller: None,
             probing: None,
             pid_file: None,
+            trust_summary: None,
         };
         match daemon.start_parts(config, material) {
             Ok(()) => Ok(daemon),
@@ -125,17 +129,19 @@ impl Daemon {
     }
 
     fn start_parts(&mut self, config: &Config, material: Material) -> Result<(), StartError> {
+        let bindings = material.bindings(config, &self.mcp_cut);
+        // First, since it may refuse: nothing is opened or run for channels that cannot be declared.
+        let client = Arc::new(self.client(config, &material, &bindings)?);
+        routes::log_routes(&material.routes(config));
         if self.options.listen {
             self.open_listener(config)?;
         }
-        let bindings = material.bindings(config, &self.mcp_cut);
         for (channel, binding) in &bindings {
             // Kept first: a start that fails halfway is stopped with the others.
             self.bindings.push(Arc::clone(binding));
             binding.start().map_err(StartError::new)?;
             self.gate_readiness(channel, binding);
         }
-        let client = Arc::new(self.client(config, &material, &bindings)?);
         let dispatcher = Dispatcher::start(Setup {
             capacity: config.control_plane.max_inflight,
             workers: config.mcp.max_concurrent_requests,
@@ -164,6 +170,8 @@ impl Daemon {
             gate,
         };
         self.poller = Some(poller.spawn().map_err(StartError::new)?);
+        // Last: the first poll is on its way.
+        self.trust_summary = Some(routes::spawn_trust_summary(&material, config).map_err(StartError::new)?);
         if let Some(path) = &config.pid_file {
             self.pid_file = Some(PidFile::write(path).map_err(StartError::new)?);
         }

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod connector;
+pub mod control_plane;
 pub mod fault_proxy;
 pub mod gate;
 pub mod http;
