@@ -6,6 +6,9 @@
 pub mod connector;
 pub mod fault_proxy;
 pub mod http;
+pub mod matrix_lane;
+pub mod matrix_plane;
+pub mod matrix_server;
 pub mod mcp_server;
 pub mod process;
 
