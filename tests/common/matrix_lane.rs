@@ -1,7 +1,7 @@
 //! Commands of every kind against one fault, and a census of what the client process holds.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::matrix_plane::{Plane, Post};
 use super::{PATIENCE, eventually};
@@ -55,6 +55,8 @@ pub struct Lane<'a> {
     /// What the server reads to know the fault, from a header or from the tool's name.
     pub fault: &'a str,
     pub wants: Wants,
+    /// What calls without the fault may come to for a while: the server is recovering.
+    pub recovering: &'static [&'static str],
 }
 
 impl Lane<'_> {
@@ -69,12 +71,29 @@ impl Lane<'_> {
         wrong
     }
 
-    /// A call without the fault must be answered.
+    /// Runs every kind against a server that never works.
+    pub fn run_dead(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for kind in KINDS {
+            let id = self.issue(kind, self.fault);
+            self.judge(kind, &id, self.expected(kind), &mut wrong);
+        }
+        wrong
+    }
+
+    /// A call without the fault must be answered, at once or once the server has recovered.
     pub fn check_alive(&self, when: &str, wrong: &mut Vec<String>) {
-        let id = self.issue(Kind::Call, "none");
-        self.judge(Kind::Call, &id, "200", wrong);
-        if let Some(last) = wrong.last_mut().filter(|last| last.contains(&id)) {
-            last.push_str(&format!(" ({when})"));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let id = self.issue(Kind::Call, "none");
+            let mut new = Vec::new();
+            let verdict = self.judge(Kind::Call, &id, "200", &mut new);
+            let transient = verdict.is_some_and(|verdict| self.recovering.contains(&verdict.as_str()));
+            if new.is_empty() || !transient || Instant::now() > end {
+                wrong.extend(new.into_iter().map(|what| format!("{what} ({when})")));
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -87,9 +106,9 @@ impl Lane<'_> {
         );
         let specific = match kind {
             Kind::Call | Kind::UnknownChannel => format!(r#""command_type":"jsonrpc","jsonrpc":{call}"#),
-            Kind::HastyCall => format!(
-                r#""command_type":"jsonrpc","response_timeout":"{HASTE_MS}ms","jsonrpc":{call}"#
-            ),
+            Kind::HastyCall => {
+                format!(r#""command_type":"jsonrpc","response_timeout":"{HASTE_MS}ms","jsonrpc":{call}"#)
+            }
             Kind::Notification => format!(
                 r#""command_type":"jsonrpc","jsonrpc":{{"jsonrpc":"2.0","method":"notifications/fault/{fault}"}}"#
             ),
@@ -98,8 +117,10 @@ impl Lane<'_> {
             Kind::Malformed => format!(r#""command_type":"jsonrpc","jsonrpc":[{call}]"#),
             Kind::UnknownType => format!(r#""command_type":"teleport","jsonrpc":{call}"#),
         };
-        self.plane
-            .issue(&format!("{}/{fault}/{kind:?}", self.channel), &format!(r#""channel":"{channel}",{headers},{specific}"#))
+        self.plane.issue(
+            &format!("{}/{fault}/{kind:?}", self.channel),
+            &format!(r#""channel":"{channel}",{headers},{specific}"#),
+        )
     }
 
     fn expected(&self, kind: Kind) -> &'static str {
@@ -113,7 +134,8 @@ impl Lane<'_> {
         }
     }
 
-    fn judge(&self, kind: Kind, id: &str, expected: &str, wrong: &mut Vec<String>) {
+    /// The answer's verdict; what is wrong with it is added to `wrong`.
+    fn judge(&self, kind: Kind, id: &str, expected: &str, wrong: &mut Vec<String>) -> Option<String> {
         let haste = Duration::from_millis(HASTE_MS);
         let patience = if kind == Kind::HastyCall { haste + Duration::from_millis(200) } else { PATIENCE };
         let Some(post) = self.plane.answer(id, patience) else {
@@ -121,15 +143,16 @@ impl Lane<'_> {
             if kind != Kind::HastyCall {
                 wrong.push(format!("{id}: no answer, expected {expected}"));
             }
-            return;
+            return None;
         };
         let verdict = post.verdict();
         if !expected.split('|').any(|allowed| allowed == verdict) {
-            wrong.push(format!("{id}: {verdict}, expected {expected}: {}", post.text));
+            wrong.push(format!("{id}: {verdict}, expected {expected}"));
         }
         if let Some(fault) = malformation(kind, &post) {
-            wrong.push(format!("{id}: {fault}: {}", post.text));
+            wrong.push(format!("{id}: {fault}: {:.300}", post.text));
         }
+        Some(verdict)
     }
 }
 
@@ -165,7 +188,7 @@ pub fn audit(plane: &Plane) -> Vec<String> {
     let mut wrong = Vec::new();
     for post in plane.posts() {
         let Some(handed) = plane.handed_at(&post.request_id) else {
-            wrong.push(format!("a response to nothing: {}", post.text));
+            wrong.push(format!("a response to nothing: {:.300}", post.text));
             continue;
         };
         let hasty = post.request_id.contains("/HastyCall#");
@@ -193,10 +216,13 @@ pub struct Census {
     pub descriptors: BTreeMap<String, usize>,
     /// Live and dead children.
     pub children: usize,
+    /// It and all its descendants that live.
+    pub family: usize,
 }
 
 impl Census {
-    pub fn of(pid: u32) -> Census {
+    /// `tag` is in the environment of the process.
+    pub fn of(pid: u32, tag: &str) -> Census {
         let mut threads: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/task"))
             .expect("the process lives")
             .flatten()
@@ -211,7 +237,7 @@ impl Census {
             let kind = target.split(":[").next().unwrap_or(&target).to_owned();
             *descriptors.entry(kind).or_insert(0) += 1;
         }
-        Census { threads, descriptors, children: children_of(pid) }
+        Census { threads, descriptors, children: children_of(pid), family: processes_with(tag).len() }
     }
 
     /// What the process holds now that it did not hold then.
@@ -219,13 +245,15 @@ impl Census {
         let new: Vec<_> = self.threads.iter().filter(|thread| !before.threads.contains(thread)).collect();
         (self != before).then(|| {
             format!(
-                "left behind: {} threads, were {} (new {new:?}); descriptors {:?}, were {:?}; {} children, were {}",
+                "left behind: {} threads, were {} (new {new:?}); descriptors {:?}, were {:?}; {} children, were {}; {} processes, were {}",
                 self.threads.len(),
                 before.threads.len(),
                 self.descriptors,
                 before.descriptors,
                 self.children,
-                before.children
+                before.children,
+                self.family,
+                before.family
             )
         })
     }

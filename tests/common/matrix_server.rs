@@ -36,23 +36,44 @@ const TTL: &str = "504 timeout/ttl";
 /// What goes wrong with connections, heads and the framing of bodies.
 pub const FRAMING: &[Row] = &[
     ("close", soon(EOF, "502", "502")),
-    ("close-early", soon("502 transport_closed/unexpected_eof|502 transport_closed/connection_reset", "502", "502")),
+    (
+        "close-early",
+        soon("502 transport_closed/unexpected_eof|502 transport_closed/connection_reset", "502", "502"),
+    ),
     ("reset", soon(RESET, "502", "502")),
     ("stall", wants(TTL, "silence", "504", "504")),
     ("garbage", soon(PROTOCOL, "502", "502")),
     ("half-head", soon("502 transport_closed/eof|502 transport_closed/unexpected_eof", "502", "502")),
     ("endless-head", soon(PROTOCOL, "502", "502")),
-    ("endless-interim", wants("504 timeout/ttl|502 protocol/invalid_protocol_response", "silence|502 protocol/invalid_protocol_response", "504|502", "504|502")),
+    (
+        "endless-interim",
+        wants(
+            "504 timeout/ttl|502 protocol/invalid_protocol_response",
+            "silence|502 protocol/invalid_protocol_response",
+            "504|502",
+            "504|502",
+        ),
+    ),
     ("head-then-stall", wants(TTL, "silence", "200", "200")),
     ("too-long", soon(CUT, "200", "200")),
     ("too-short", soon(PROTOCOL, "200", "200")),
     ("chunk-cut", soon(CUT, "200", "200")),
     ("chunk-invalid", soon(PROTOCOL, "200", "200")),
-    ("chunk-huge", soon("502 protocol/invalid_protocol_response|502 transport_closed/unexpected_eof", "200", "200")),
+    (
+        "chunk-huge",
+        soon("502 protocol/invalid_protocol_response|502 transport_closed/unexpected_eof", "200", "200"),
+    ),
     ("trickle", soon("200", "200", "200")),
     ("endless-trickle", wants(TTL, "silence", "200", "200")),
     ("close-each", soon("200", "200", "200")),
-    ("early-reply", soon("413 target_http/response_body_missing|502 transport_closed/connection_reset|502 transport_closed/closed_pipe", "413|502", "413|502")),
+    (
+        "early-reply",
+        soon(
+            "413 target_http/response_body_missing|502 transport_closed/connection_reset|502 transport_closed/closed_pipe",
+            "413|502",
+            "413|502",
+        ),
+    ),
 ];
 
 /// What is wrong with whole replies.
@@ -78,7 +99,14 @@ pub const REPLIES: &[Row] = &[
     ("long-error-500", soon("500 target_http/response_body_too_large", "500", "500")),
     ("cut-error-500", soon("500 target_http/response_body_unreadable", "500", "500")),
     ("stalled-error-500", wants(TTL, "silence", "500", "500")),
-    ("strange-999", soon("999 protocol/response_body_missing|502 protocol/invalid_protocol_response", "999|502", "999|502")),
+    (
+        "strange-999",
+        soon(
+            "999 protocol/response_body_missing|502 protocol/invalid_protocol_response",
+            "999|502",
+            "999|502",
+        ),
+    ),
     ("oversize", soon(PROTOCOL, "200", "200")),
     ("oversize-chunked", soon(PROTOCOL, "200", "200")),
     ("bad-gzip", soon(PROTOCOL, "200", "200")),
@@ -197,7 +225,9 @@ impl Shared {
     }
 
     fn act(&self, request: &Request, out: &mut TcpStream) -> Next {
-        let fault = request.header("X-Fault").unwrap_or("none").to_owned();
+        // What follows a tilde is for the control plane.
+        let fault =
+            request.header("X-Fault").unwrap_or("none").split('~').next().unwrap_or_default().to_owned();
         let message: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
         if let Some(name) = message["params"]["name"].as_str().and_then(|tool| tool.strip_prefix("fault/")) {
             *self.calls.lock().expect("calls").entry(name.to_owned()).or_insert(0) += 1;
@@ -216,17 +246,16 @@ impl Shared {
         }
         match fault.as_str() {
             "none" if request.method == "DELETE" || message["id"].is_null() => send(out, reply(202, &[], "")),
-            "none" | "post-once" => send(out, json(&answer)),
+            "none" => send(out, json(&answer)),
             _ if fault.starts_with("sse-") => {
                 if request.method != "GET" && message["id"].is_null() {
                     return send(out, reply(200, &[], ""));
                 }
                 stream(&fault, request, &id, &answer, out)
             }
-            _ => framing(&fault, &id, &answer, out).or_else(|| whole(&fault, &id, &answer, out)).unwrap_or_else(
-                // Faults of other parties: this one works.
-                || send(out, if message["id"].is_null() { reply(202, &[], "") } else { json(&answer) }),
-            ),
+            _ => framing(&fault, &answer, out)
+                .or_else(|| whole(&fault, &id, &answer, out))
+                .unwrap_or_else(|| panic!("no such fault: {fault}")),
         }
     }
 }
@@ -262,7 +291,7 @@ fn for_ever(out: &mut TcpStream, bytes: &[u8], pause: Duration) -> Next {
     Next::Close
 }
 
-fn framing(fault: &str, _id: &str, answer: &str, out: &mut TcpStream) -> Option<Next> {
+fn framing(fault: &str, answer: &str, out: &mut TcpStream) -> Option<Next> {
     let length = answer.len();
     Some(match fault {
         "close" => Next::Close,
@@ -275,23 +304,21 @@ fn framing(fault: &str, _id: &str, answer: &str, out: &mut TcpStream) -> Option<
             let _ = out.write_all(b"HTTP/1.1 200 OK\r\n");
             for_ever(out, format!("X-Filler: {}\r\n", "f".repeat(4000)).as_bytes(), Duration::ZERO)
         }
-        "endless-interim" => {
-            for_ever(out, b"HTTP/1.1 102 Processing\r\n\r\n", Duration::from_millis(2))
-        }
+        "endless-interim" => for_ever(out, b"HTTP/1.1 102 Processing\r\n\r\n", Duration::from_millis(2)),
         "head-then-stall" => {
             let _ = out.write_all(head("Content-Length: 100\r\n").as_bytes());
             until_gone(out)
         }
-        "too-long" => {
-            send_and_close(out, head(&format!("Content-Length: {}\r\n", length + 10)) + answer)
-        }
+        "too-long" => send_and_close(out, head(&format!("Content-Length: {}\r\n", length + 10)) + answer),
         "too-short" => send(out, head(&format!("Content-Length: {}\r\n", length - 5)) + answer),
-        "chunk-cut" => {
-            send_and_close(out, head("Transfer-Encoding: chunked\r\n") + &format!("{:x}\r\n{}", length, &answer[..9]))
-        }
-        "chunk-invalid" => {
-            send_and_close(out, head("Transfer-Encoding: chunked\r\n") + &format!("zz\r\n{answer}\r\n0\r\n\r\n"))
-        }
+        "chunk-cut" => send_and_close(
+            out,
+            head("Transfer-Encoding: chunked\r\n") + &format!("{:x}\r\n{}", length, &answer[..9]),
+        ),
+        "chunk-invalid" => send_and_close(
+            out,
+            head("Transfer-Encoding: chunked\r\n") + &format!("zz\r\n{answer}\r\n0\r\n\r\n"),
+        ),
         "chunk-huge" => {
             send_and_close(out, head("Transfer-Encoding: chunked\r\n") + "ffffffffffffffffff\r\n" + answer)
         }
@@ -318,9 +345,13 @@ fn framing(fault: &str, _id: &str, answer: &str, out: &mut TcpStream) -> Option<
 }
 
 fn whole(fault: &str, id: &str, answer: &str, out: &mut TcpStream) -> Option<Next> {
-    let moved = |status: u16, to: &str| format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+    let moved = |status: u16, to: &str| {
+        format!("HTTP/1.1 {status} Elsewhere\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
+    };
     let error = |status: u16, id: &str, data: &str| {
-        let json = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32003,"message":"no","data":"{data}"}}}}"#);
+        let json = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32003,"message":"no","data":"{data}"}}}}"#
+        );
         reply(status, &[("Content-Type", "application/json")], &json)
     };
     let long = "x".repeat(200_000);
@@ -345,6 +376,7 @@ fn whole(fault: &str, id: &str, answer: &str, out: &mut TcpStream) -> Option<Nex
         "loop-307" => moved(307, "/mcp").into_bytes(),
         "lost-308" => moved(308, "gopher://nowhere/").into_bytes(),
         "unchanged-304" => b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec(),
+        "proxy-407" => reply(407, &[("Proxy-Authenticate", "Basic")], "private details"),
         "text-404" => reply(404, &[("Content-Type", "text/plain")], "private details"),
         "text-503" => reply(503, &[("Content-Type", "text/html")], "<p>private details"),
         "error-400" => error(400, id, ""),
@@ -375,7 +407,8 @@ fn whole(fault: &str, id: &str, answer: &str, out: &mut TcpStream) -> Option<Nex
         ),
         "gzip-bomb" => {
             let bomb = bomb();
-            let mut bytes = head(&format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", bomb.len())).into_bytes();
+            let mut bytes =
+                head(&format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", bomb.len())).into_bytes();
             bytes.extend_from_slice(&bomb);
             bytes
         }
@@ -409,8 +442,10 @@ fn bomb() -> Vec<u8> {
     bytes
 }
 
-const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-const PROGRESS: &str = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#;
+const STREAM_HEAD: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+const PROGRESS: &str =
+    r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#;
 
 fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
@@ -430,19 +465,20 @@ fn stream(fault: &str, request: &Request, id: &str, answer: &str, out: &mut TcpS
     }
     match (fault, resumed) {
         ("sse-empty", _) => send(out, begun(end)),
+        ("sse-three", _) => send(out, begun(&(event(PROGRESS).repeat(3) + &event(answer) + end))),
         ("sse-cut", _) => send_and_close(out, begun(&event(PROGRESS))),
         ("sse-reset", _) => {
             let _ = out.write_all(begun(&event(PROGRESS)).as_bytes());
             Next::Reset
         }
         ("sse-half-event", _) => send(out, begun(&(chunk(&format!("data: {answer}\n")) + end))),
-        ("sse-resumes" | "sse-never-resumes" | "sse-no-progress" | "sse-resume-stalls" | "sse-resume-closes", false) => {
-            send_and_close(out, begun(&marked))
-        }
+        (
+            "sse-resumes" | "sse-never-resumes" | "sse-no-progress" | "sse-resume-stalls"
+            | "sse-resume-closes",
+            false,
+        ) => send_and_close(out, begun(&marked)),
         // A resumed stream does not know the call's id.
-        ("sse-resumes", true) => {
-            send(out, begun(&(event(r#"{"jsonrpc":"2.0","id":41,"result":{}}"#) + end)))
-        }
+        ("sse-resumes", true) => send(out, begun(&(event(r#"{"jsonrpc":"2.0","id":41,"result":{}}"#) + end))),
         ("sse-never-resumes", true) => send(out, reply(404, &[], "")),
         ("sse-no-progress", true) => send(out, begun(&(chunk("retry: 20\n\n") + end))),
         ("sse-resume-stalls", true) => {
