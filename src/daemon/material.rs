@@ -91,12 +91,12 @@ impl Material {
     }
 
     /// The way to the control plane.
-    pub(super) fn control_plane_route(&self) -> &Route {
+    pub fn control_plane_route(&self) -> &Route {
         &self.control_plane
     }
 
     /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
-    pub(super) fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
+    pub fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
         let polled = |channel: &Channel| {
             config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
         };
