@@ -62,6 +62,17 @@ impl Default for Limits {
     }
 }
 
+/// Whether [`Listener::bind`] would get its address now. Leaves no traces.
+///
+/// # Errors
+/// What `bind` would say.
+pub fn check(settings: &Health) -> Result<(), ListenError> {
+    match &settings.unix_socket {
+        Some(path) => bind::check_unix(path),
+        None => bind::bind_tcp(&settings.listen_addr).map(drop),
+    }
+}
+
 /// Something that could not be removed at the end.
 #[derive(Debug)]
 pub struct StopError(Vec<String>);
