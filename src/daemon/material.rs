@@ -49,7 +49,7 @@ impl Material {
             client_certificate: certificate
                 .map(|pair| origin_certificate(pair, &settings.base_url, INVALID_CONTROL_PLANE_CERTIFICATE))
                 .transpose()?,
-            limits: limits(config.mcp.max_concurrent_requests + SPARE_CONNECTIONS),
+            limits: limits(config.mcp.max_concurrent_requests.saturating_add(SPARE_CONNECTIONS)),
             ..Route::new(via, trust.clone())
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
@@ -91,12 +91,12 @@ impl Material {
     }
 
     /// The way to the control plane.
-    pub(super) fn control_plane_route(&self) -> &Route {
+    pub fn control_plane_route(&self) -> &Route {
         &self.control_plane
     }
 
     /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
-    pub(super) fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
+    pub fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
         let polled = |channel: &Channel| {
             config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
         };

@@ -23,7 +23,7 @@ pub enum Shape {
 /// Fields of every line.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Names this process; also sent to the control plane.
+    /// Names this client; also sent to the control plane. Empty in a process that is none.
     pub client_instance_id: String,
     /// The tunnel that is served, once it is known.
     pub tunnel_id: Option<String>,
@@ -36,6 +36,7 @@ impl Fields {
         component: Option<&'a str>,
     ) -> impl Iterator<Item = (&'static str, &'a str)> {
         let instance = Some(("client_instance_id", self.client_instance_id.as_str()));
+        let instance = instance.filter(|(_, id)| !id.is_empty());
         let tunnel = self.tunnel_id.as_deref().map(|id| ("tunnel_id", id));
         let component = component.map(|name| ("component", name));
         [instance, tunnel, component].into_iter().flatten()
@@ -43,7 +44,11 @@ impl Fields {
 
     /// Whether every line has a field of this name already; then it wins over the event's own.
     pub(super) fn holds(&self, key: &str) -> bool {
-        key == "client_instance_id" || key == "component" || (key == "tunnel_id" && self.tunnel_id.is_some())
+        match key {
+            "client_instance_id" => !self.client_instance_id.is_empty(),
+            "tunnel_id" => self.tunnel_id.is_some(),
+            _ => key == "component",
+        }
     }
 }
 
