@@ -37,10 +37,22 @@ impl Client {
 
     /// The same with further environment variables.
     pub fn start_with(base_url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Client {
+        Client::start_through(&[client_binary()], base_url, arguments, variables)
+    }
+
+    /// The same by a command that ends in running what follows it as the client's arguments.
+    pub fn start_through(
+        command: &[&str],
+        base_url: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Client {
+        let (program, first) = command.split_first().expect("a program");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url_file = directory.path().join("health.url");
-        let mut command = Command::new(client_binary());
+        let mut command = Command::new(program);
         command
+            .args(first)
             .arg("run")
             .args(["--control-plane.base-url", base_url, "--control-plane.tunnel-id", TUNNEL_ID])
             .args(["--health.listen-addr", "127.0.0.1:0", "--health.url-file"])

@@ -24,6 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
+
 use self::bind::{Listening, SocketFile};
 use self::files::OwnFile;
 use self::front::Front;
@@ -53,7 +55,8 @@ pub struct Limits {
     pub body: Duration,
     /// Time for the peer to take an answer, or one piece of a stream.
     pub write: Duration,
-    /// Connections at one time; one more replaces the one that has been idle longest.
+    /// Connections at one time, a quarter of the process's descriptors at most; one more replaces the one
+    /// that has been idle longest.
     pub connections: usize,
 }
 
@@ -67,6 +70,12 @@ impl Default for Limits {
             connections: 128,
         }
     }
+}
+
+/// A part of the descriptors that this process may have: the others are for the work.
+fn affordable_connections() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current;
+    allowed.map_or(usize::MAX, |allowed| usize::try_from(allowed / 4).unwrap_or(usize::MAX).max(4))
 }
 
 /// Something that could not be removed at the end.
@@ -129,7 +138,7 @@ impl Listener {
                 Listening::Tcp(_) => None,
             },
             listening: Mutex::new(Some(listening)),
-            limits,
+            limits: Limits { connections: limits.connections.min(affordable_connections()), ..limits },
             base_url,
             address,
             url_file: None,
