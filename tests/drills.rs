@@ -338,8 +338,7 @@ fn idle_connections_to_the_local_listener_leave_descriptors_for_the_road() {
     let script = format!("ulimit -n 64; exec '{}' \"$@\"", client_binary());
     let mut client = Client::start_through(
         &["sh", "-c", &script, "sh"],
-        &engine.client_base_url(),
-        &["--mcp.server-url", &mcp.url()],
+        &["--control-plane.base-url", &engine.client_base_url(), "--mcp.server-url", &mcp.url()],
         &[],
     );
     client.wait_ready();

@@ -60,11 +60,20 @@ impl Subject {
         let (plane, server) = (Plane::start(), McpServer::scripted(sized));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/matrix_child.sh");
         let child = format!("channel=child,command=sh '{}'", script.display());
-        let (limit, url) = (limit.to_string(), server.url());
-        let fixed = ["--mcp.max-message-bytes", &limit, "--mcp.server-url", &url, "--mcp.command", &child];
+        let (limit, url, base_url) = (limit.to_string(), server.url(), plane.base_url());
+        let fixed = [
+            "--control-plane.base-url",
+            &base_url,
+            "--mcp.max-message-bytes",
+            &limit,
+            "--mcp.server-url",
+            &url,
+            "--mcp.command",
+            &child,
+        ];
         let program = std::env::var("TUNNEL_CLIENT").unwrap_or_else(|_| client_binary().to_owned());
         let arguments: Vec<&str> = fixed.into_iter().chain(more.iter().copied()).collect();
-        let client = Client::start_through(&[&program], &plane.base_url(), &arguments, &[]);
+        let client = Client::start_through(&[&program], &arguments, &[]);
         client.wait_ready();
         Subject { plane, client, _server: server }
     }

@@ -16,7 +16,7 @@ use crate::mcp::http::{HttpBinding, HttpTarget};
 use crate::mcp::stdio::{Redactor, StdioBinding, StdioTarget};
 use crate::net::{
     Cancel, ClientCertificate, HttpClient, Limits, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Route,
-    Trust, Via,
+    RouteDescription, RouteKind, Trust, Via,
 };
 
 /// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
@@ -24,6 +24,7 @@ const SPARE_CONNECTIONS: usize = 2;
 
 /// Loaded and checked, nothing opened.
 pub struct Material {
+    trust: Trust,
     control_plane: Route,
     /// One for each HTTP binding of the configuration, in order.
     mcp: Vec<Option<Route>>,
@@ -48,20 +49,54 @@ impl Material {
             client_certificate: certificate
                 .map(|pair| origin_certificate(pair, &settings.base_url, INVALID_CONTROL_PLANE_CERTIFICATE))
                 .transpose()?,
-            limits: limits(config.mcp.max_concurrent_requests + SPARE_CONNECTIONS),
+            limits: limits(config.mcp.max_concurrent_requests.saturating_add(SPARE_CONNECTIONS)),
             ..Route::new(via, trust.clone())
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
-        Ok(Material { control_plane, mcp: mcp.collect::<Result<_, _>>()? })
+        Ok(Material { mcp: mcp.collect::<Result<_, _>>()?, control_plane, trust })
+    }
+
+    /// Whom all TLS trusts.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// How the control plane and each MCP server of the configuration are reached, in that order.
+    pub(super) fn routes(&self, config: &Config) -> Vec<RouteDescription> {
+        let described = |kind, name: &str, url: &Url, route: &Route| {
+            origin_of(url).map(|origin| RouteDescription::of(kind, name, &origin, &route.via))
+        };
+        let base_url = &config.control_plane.base_url;
+        let control_plane =
+            described(RouteKind::ControlPlane, "control-plane", base_url, &self.control_plane);
+        let mcp = config.mcp.bindings.iter().zip(&self.mcp).filter_map(|(binding, route)| {
+            let channel = binding.channel.as_str();
+            match (&binding.target, route) {
+                (McpTarget::Http { url, .. }, Some(route)) => {
+                    described(RouteKind::McpChannel, channel, url, route)
+                }
+                _ => Some(RouteDescription::of_child(RouteKind::McpChannel, channel)),
+            }
+        });
+        control_plane.into_iter().chain(mcp).collect()
+    }
+
+    /// Whether any target is reached over TLS.
+    pub(super) fn uses_tls(&self, config: &Config) -> bool {
+        let mcp = config.mcp.bindings.iter().filter_map(|binding| match &binding.target {
+            McpTarget::Http { url, .. } => Some(url),
+            McpTarget::Stdio { .. } => None,
+        });
+        mcp.chain([&config.control_plane.base_url]).any(|url| url.scheme() == "https")
     }
 
     /// The way to the control plane.
-    pub(super) fn control_plane_route(&self) -> &Route {
+    pub fn control_plane_route(&self) -> &Route {
         &self.control_plane
     }
 
     /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
-    pub(super) fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
+    pub fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
         let polled = |channel: &Channel| {
             config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
         };
@@ -165,9 +200,13 @@ fn origin_certificate(
 ) -> Result<OriginCertificate, MaterialError> {
     let certificate = ClientCertificate::load(&pair.certificate, &pair.key)
         .map_err(|e| MaterialError(format!("{what}: {e}")))?;
-    let origin = url.as_str().parse().ok().and_then(|uri| Origin::of(&uri));
-    let origin = origin.ok_or_else(|| MaterialError(format!("{what}: the URL is neither http nor https")))?;
+    let origin =
+        origin_of(url).ok_or_else(|| MaterialError(format!("{what}: the URL is neither http nor https")))?;
     Ok(OriginCertificate { certificate, origin })
+}
+
+fn origin_of(url: &Url) -> Option<Origin> {
+    url.as_str().parse().ok().and_then(|uri| Origin::of(&uri))
 }
 
 impl fmt::Display for MaterialError {
