@@ -219,7 +219,7 @@ mod tests {
         let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let tls = ClientTls::new(Trust::system(), None);
         let opener = Opener::new(Via::Direct, tls, Limits::default(), Cancel::new());
-        let pool = Arc::new(Pool::new(opener));
+        let pool = Pool::new(opener);
         let deadline = Deadline::after(Duration::from_secs(30));
         let hold = |connection: &mut Connection, bytes: &[u8]| {
             connection.buffers.free_output()[..bytes.len()].copy_from_slice(bytes);

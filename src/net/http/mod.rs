@@ -82,7 +82,7 @@ impl HttpClient {
             .build();
         let tls = ClientTls::new(route.trust.clone(), route.client_certificate.clone());
         let opener = Opener::new(route.via.clone(), tls, route.limits.clone(), cancel.clone());
-        let pool = Arc::new(Pool::new(opener));
+        let pool = Pool::new(opener);
         let idle = Arc::downgrade(&pool);
         let cut = cancel.on_cancel(move || {
             if let Some(pool) = idle.upgrade() {
