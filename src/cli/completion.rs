@@ -105,7 +105,8 @@ fn bash() -> String {
     );
     for Level { path, words, flags } in &levels {
         let names = |valued: Option<bool>| -> String {
-            let kept = flags.iter().filter(|(_, needs_value, _)| valued.is_none_or(|want| want == *needs_value));
+            let kept =
+                flags.iter().filter(|(_, needs_value, _)| valued.is_none_or(|want| want == *needs_value));
             kept.map(|(name, ..)| format!("--{name}")).collect::<Vec<_>>().join(" ")
         };
         let words = words.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ");
@@ -141,9 +142,8 @@ fn zsh() -> String {
     );
     for Level { path, words, flags } in &levels {
         let _ = writeln!(script, "        \"{path}\")");
-        let described = |name: &str, about: &str| {
-            single_quoted(&format!("{}:{about}", name.replace(':', "\\:")))
-        };
+        let described =
+            |name: &str, about: &str| single_quoted(&format!("{}:{about}", name.replace(':', "\\:")));
         let names: Vec<String> = words.iter().map(|(name, about)| described(name, about)).collect();
         let _ = writeln!(script, "            names=({})", names.join(" "));
         let names: Vec<String> =

@@ -7,10 +7,10 @@ use crate::config::SETUP_URLS;
 use crate::config::flags::OwnFlag;
 use crate::config::settings::{self, Setting};
 
+use super::Failure;
 use super::commands::ROOT;
 use super::topics::{self, TOPICS};
 use super::tree::{Call, Node, PROGRAM, Shape, Words, path};
-use super::Failure;
 
 /// Width of the column of names in lists.
 const NAME_COLUMN: usize = 12;
@@ -127,7 +127,15 @@ fn flags(text: &mut String, title: &str, own: &[OwnFlag], settings: &[&'static S
 }
 
 fn own_row(flag: &OwnFlag) -> (String, String) {
-    (format!("--{} {}", flag.name, flag.kind.value_name()), with_default(flag.help, flag.default))
+    (format!("--{} {}", flag.name, flag.kind.value_name()), with_default(&sentence(flag.help), flag.default))
+}
+
+/// `text` with a capital at its start and a full stop at its end.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).chain(['.']).collect())
 }
 
 fn setting_row(setting: &Setting) -> (String, String) {
@@ -231,7 +239,9 @@ mod tests {
             assert!(setting.alias.is_empty() || !text.contains(&format!("--{}\n", setting.alias)));
         }
         assert!(!text.contains("Commands:"));
-        assert!(text.contains("--log.file string\n        File that log lines are appended to. (default stdout)"));
+        assert!(
+            text.contains("--log.file string\n        File that log lines are appended to. (default stdout)")
+        );
     }
 
     #[test]
@@ -240,7 +250,11 @@ mod tests {
             let text = of(nodes);
             assert!(text.contains(&format!("Usage: {}", path(nodes))), "{text}");
             for flag in nodes[nodes.len() - 1].own_flags() {
-                assert!(text.contains(&format!("  --{}", flag.name)) && !flag.help.is_empty(), "{}", flag.name);
+                assert!(
+                    text.contains(&format!("  --{}", flag.name)) && !flag.help.is_empty(),
+                    "{}",
+                    flag.name
+                );
             }
             for child in nodes[nodes.len() - 1].children() {
                 assert!(text.contains(&format!("\n  {}", child.name)), "{}", child.name);

@@ -9,7 +9,8 @@ const MAX_DISTANCE: usize = 2;
 /// The failure for `word`, with the names it may have been meant to be.
 pub(super) fn unknown_command(word: &str, parent: &str, children: &[&Node]) -> Failure {
     let mut message = format!("unknown command \"{word}\" for \"{parent}\"");
-    let near: Vec<&str> = children.iter().map(|child| child.name).filter(|name| is_near(word, name)).collect();
+    let near: Vec<&str> =
+        children.iter().map(|child| child.name).filter(|name| is_near(word, name)).collect();
     if near.is_empty() {
         message.push_str(&format!("\nRun \"{parent} --help\" for the commands there are."));
     } else {

@@ -213,7 +213,8 @@ fn walk<'a>(route: &mut Route<'a>, arguments: &[&'a str]) -> Result<Walked, Fail
                 "version" if is_root => return Ok(Walked::Version),
                 // Of its commands as well, for they may be given before the name.
                 _ => {
-                    let known = route.nodes.iter().rev().find_map(|node| node.kind_of(name)).filter(|_| !is_root);
+                    let known =
+                        route.nodes.iter().rev().find_map(|node| node.kind_of(name)).filter(|_| !is_root);
                     let kind = known.ok_or_else(|| Failure::new(FlagError::Unknown(name.to_owned())))?;
                     route.rest.push(argument);
                     if kind != Kind::Bool && !inline {
@@ -274,10 +275,12 @@ fn check_words(words: Words, given: &[String], path: &str) -> Result<(), Failure
 
 /// Whether `--json` stands anywhere among the flags: even a line that is not understood may ask for it.
 fn asks_for_json(arguments: &[&str]) -> bool {
-    arguments.iter().take_while(|argument| **argument != "--").any(|argument| match argument.strip_prefix("--") {
-        Some(JSON) => true,
-        Some(flag) => flag.strip_prefix("json=").and_then(parse_bool) == Some(true),
-        None => false,
+    arguments.iter().take_while(|argument| **argument != "--").any(|argument| {
+        match argument.strip_prefix("--") {
+            Some(JSON) => true,
+            Some(flag) => flag.strip_prefix("json=").and_then(parse_bool) == Some(true),
+            None => false,
+        }
     })
 }
 
@@ -320,10 +323,16 @@ mod tests {
         ] {
             let (path, mut rest) = walk_to(&line.split(' ').collect::<Vec<_>>()).unwrap();
             rest.sort_unstable();
-            assert_eq!((path.as_str(), rest.join(" ").as_str()), ("tunnel-client admin tunnels get", "--json X"));
+            assert_eq!(
+                (path.as_str(), rest.join(" ").as_str()),
+                ("tunnel-client admin tunnels get", "--json X")
+            );
         }
         let (path, rest) = walk_to(&["profiles", "--profile-dir", "list", "list"]).unwrap();
-        assert_eq!((path.as_str(), rest), ("tunnel-client profiles list", vec!["--profile-dir".into(), "list".into()]));
+        assert_eq!(
+            (path.as_str(), rest),
+            ("tunnel-client profiles list", vec!["--profile-dir".into(), "list".into()])
+        );
     }
 
     #[test]
@@ -338,7 +347,11 @@ mod tests {
     #[test]
     fn json_is_asked_for_by_a_flag_and_not_by_what_follows_the_flags() {
         assert!(asks_for_json(&["x", "--json"]) && asks_for_json(&["--json=T"]));
-        assert!(!asks_for_json(&["--json=false"]) && !asks_for_json(&["--", "--json"]) && !asks_for_json(&["json"]));
+        assert!(
+            !asks_for_json(&["--json=false"])
+                && !asks_for_json(&["--", "--json"])
+                && !asks_for_json(&["json"])
+        );
     }
 
     #[test]
@@ -351,7 +364,10 @@ mod tests {
                 .flat_map(|node| {
                     let settings = node.settings.iter().flat_map(|s| [s.flag, s.alias]);
                     let own = node.own_flags();
-                    settings.map(str::to_owned).chain(own.into_iter().map(|f| f.name.to_owned())).collect::<Vec<_>>()
+                    settings
+                        .map(str::to_owned)
+                        .chain(own.into_iter().map(|f| f.name.to_owned()))
+                        .collect::<Vec<_>>()
                 })
                 .filter(|name| !name.is_empty())
                 .collect();

@@ -147,7 +147,6 @@ impl Setting {
     pub fn help_default(&self) -> &'static str {
         if self.shown_default.is_empty() { self.default } else { self.shown_default }
     }
-
 }
 
 /// The setting of a flag, by its name or hidden alias without dashes.

@@ -30,8 +30,11 @@ impl Daemon {
         let (base, id) = (&config.control_plane.base_url, &config.control_plane.tunnel_id);
         let url = format!("{}/v1/tunnel/{id}", base.origin().ascii_serialization());
         let discovery = main_url(config).map(resource_metadata_urls).unwrap_or_default();
-        let discovery: Vec<String> =
-            discovery.iter().enumerate().map(|(i, url)| format!("{}:{}", i + 1, redact::snapshot(url.as_str()))).collect();
+        let discovery: Vec<String> = discovery
+            .iter()
+            .enumerate()
+            .map(|(i, url)| format!("{}:{}", i + 1, redact::snapshot(url.as_str())))
+            .collect();
         log::info!(target: "process", tunnel_id = id.as_str(), tunnel_url = url.as_str(), name = name.as_str(),
             description = description.as_str(), oauth_discovery_urls:% = List(&discovery),
             version = crate::VERSION; "🟢 tunnel-client started");
@@ -48,7 +51,8 @@ impl Daemon {
         let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let url_file = path(&config.health.url_file).unwrap_or_default();
         let document = &config.document;
-        let profile_path = document.profile_name.as_ref().and_then(|_| path(&document.path)).unwrap_or_default();
+        let profile_path =
+            document.profile_name.as_ref().and_then(|_| path(&document.path)).unwrap_or_default();
         let (kind, value) = main_target(config);
         log::info!(target: "adminui",
             health_url = base,

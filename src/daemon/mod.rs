@@ -16,9 +16,7 @@ use std::time::{Duration, Instant};
 pub use material::{Material, MaterialError};
 
 use crate::config::Config;
-use crate::control_plane::{
-    Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings,
-};
+use crate::control_plane::{Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings};
 use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;

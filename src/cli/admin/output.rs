@@ -54,7 +54,10 @@ mod tests {
     #[test]
     fn a_tunnel_is_shown_with_what_it_has() {
         let mut tunnel = Tunnel { id: "tunnel_x".into(), name: "Docs".into(), ..Tunnel::default() };
-        assert_eq!(text(&tunnel), "Tunnel tunnel_x\n  Name: Docs\n  Description:\n  Organizations:\n  Workspaces:\n");
+        assert_eq!(
+            text(&tunnel),
+            "Tunnel tunnel_x\n  Name: Docs\n  Description:\n  Organizations:\n  Workspaces:\n"
+        );
         tunnel.organization_ids = vec!["org_1".into(), "org_2".into()];
         tunnel.tenant_ids = vec!["t_1".into()];
         tunnel.creator = "user_1".into();

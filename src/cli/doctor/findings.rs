@@ -10,7 +10,8 @@ pub(super) fn selection(errors: &ConfigErrors) -> Check {
     Check::fail("config_source", errors.first().to_string())
         .why("It decides which document is used; `run` would stop with the same error.")
         .with_next([
-            "Give at most one of --config, --profile and --profile-file (or one of their variables).".to_owned(),
+            "Give at most one of --config, --profile and --profile-file (or one of their variables)."
+                .to_owned(),
             "List the profiles there are: tunnel-client profiles list".to_owned(),
         ])
 }
@@ -30,7 +31,9 @@ pub(super) fn unreadable(errors: &ConfigErrors) -> Check {
 pub(super) fn material(error: &MaterialError) -> Check {
     Check::fail("config_validation", error.to_string())
         .why("`run` loads the same files and would stop with the same error.")
-        .with_next(["Fix the file that is named, or the setting that names it, then run doctor again.".to_owned()])
+        .with_next([
+            "Fix the file that is named, or the setting that names it, then run doctor again.".to_owned()
+        ])
 }
 
 /// The configuration does not load: one record, about the first error; the others are evidence.
@@ -57,36 +60,40 @@ pub(super) fn configuration(errors: &ConfigErrors, run_command: &str) -> Check {
                 settings::CONTROL_PLANE_BASE_URL.default
             )],
         ),
-        ErrorKind::McpTarget => (
-            "mcp_target",
-            "Commands are forwarded to an MCP server; channel main needs one.",
-            mcp_target(),
-        ),
+        ErrorKind::McpTarget => {
+            ("mcp_target", "Commands are forwarded to an MCP server; channel main needs one.", mcp_target())
+        }
         ErrorKind::Document | ErrorKind::DocumentUnreadable => (
             "profile_load",
             "The document has to be valid before anything of it is used.",
             vec![
                 "Fix the file (tunnel-client profiles edit <name>), then run doctor again.".to_owned(),
-                "Compare it with a sample: tunnel-client profiles samples show sample_mcp_with_dcr".to_owned(),
+                "Compare it with a sample: tunnel-client profiles samples show sample_mcp_with_dcr"
+                    .to_owned(),
             ],
         ),
         ErrorKind::Selection | ErrorKind::Other => (
             "config_validation",
             "`run` would stop with the same error.",
             vec![
-                "Change the setting that is named; tunnel-client run --help describes all of them.".to_owned(),
+                "Change the setting that is named; tunnel-client run --help describes all of them."
+                    .to_owned(),
                 "Then run doctor again.".to_owned(),
             ],
         ),
     };
-    let lines = errors.iter().flat_map(|error| {
-        error.message().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
-    });
+    let lines = errors
+        .iter()
+        .flat_map(|error| error.message().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
     Check::fail(id, first.message()).why(why).with_evidence(lines).with_next(next)
 }
 
 fn url(id: &str) -> String {
-    SETUP_URLS.iter().find(|(known, ..)| *known == id).map(|(_, label, url)| format!("{label}: {url}")).unwrap_or_default()
+    SETUP_URLS
+        .iter()
+        .find(|(known, ..)| *known == id)
+        .map(|(_, label, url)| format!("{label}: {url}"))
+        .unwrap_or_default()
 }
 
 fn tunnel_id(run_command: &str) -> Vec<String> {
@@ -117,7 +124,10 @@ fn api_key(run_command: &str) -> Vec<String> {
         format!("Create a runtime key: {}", url("runtime_api_keys_url")),
         format!("export {variable}=..."),
         format!("Or map another variable: --{} env:NAME", settings::CONTROL_PLANE_API_KEY.flag),
-        format!("The admin key ({}) is not meant here: it is for admin commands only.", url("admin_api_keys_url")),
+        format!(
+            "The admin key ({}) is not meant here: it is for admin commands only.",
+            url("admin_api_keys_url")
+        ),
         "Run doctor again.".to_owned(),
         format!("Then: {run_command}"),
     ]
@@ -125,8 +135,16 @@ fn api_key(run_command: &str) -> Vec<String> {
 
 fn mcp_target() -> Vec<String> {
     vec![
-        format!("Set --{} or {} for a server over HTTP,", settings::MCP_SERVER_URL.flag, settings::MCP_SERVER_URL.variable),
-        format!("or --{} or {} for one over stdio,", settings::MCP_COMMAND.flag, settings::MCP_COMMAND.variable),
+        format!(
+            "Set --{} or {} for a server over HTTP,",
+            settings::MCP_SERVER_URL.flag,
+            settings::MCP_SERVER_URL.variable
+        ),
+        format!(
+            "or --{} or {} for one over stdio,",
+            settings::MCP_COMMAND.flag,
+            settings::MCP_COMMAND.variable
+        ),
         "or add an entry with channel=main to the profile (mcp.server_urls or mcp.commands).".to_owned(),
         "To try it without a server: tunnel-client run --embedded-mcp-stub".to_owned(),
     ]

@@ -14,7 +14,8 @@ mod target;
 use argh::{ArgsInfo, FromArgs};
 
 use crate::config::{
-    Config, ConfigErrors, Document, Environment, ErrorKind, Health, SETUP_URLS, load, selected_document, settings,
+    Config, ConfigErrors, Document, Environment, ErrorKind, Health, SETUP_URLS, load, selected_document,
+    settings,
 };
 use crate::daemon::Material;
 use crate::ops::listener;
@@ -173,10 +174,10 @@ fn run_command(document: &Document, call: &Call) -> String {
 fn health_listener(health: &Health) -> Check {
     const ID: &str = "health_listener";
     if let Err(error) = listener::check(health) {
-        let place = health.unix_socket.as_ref().map_or_else(
-            || health.listen_addr.clone(),
-            |path| path.display().to_string(),
-        );
+        let place = health
+            .unix_socket
+            .as_ref()
+            .map_or_else(|| health.listen_addr.clone(), |path| path.display().to_string());
         return Check::fail(ID, error.to_string())
             .why("`run` serves /healthz, /readyz and /metrics there and does not start without it.")
             .with_evidence([place])

@@ -67,7 +67,11 @@ fn said(error: &StatusError) -> String {
 
 fn advice(error: &StatusError) -> Vec<String> {
     let url = |wanted: &str| {
-        SETUP_URLS.iter().find(|(id, ..)| *id == wanted).map(|(_, label, url)| format!("{label}: {url}")).unwrap_or_default()
+        SETUP_URLS
+            .iter()
+            .find(|(id, ..)| *id == wanted)
+            .map(|(_, label, url)| format!("{label}: {url}"))
+            .unwrap_or_default()
     };
     let mut next = vec![match error.status {
         401 => format!("The key is not accepted: create a runtime key ({}).", url("runtime_api_keys_url")),

@@ -39,7 +39,14 @@ pub(super) struct Check {
 
 impl Check {
     fn new(id: &'static str, status: Status, summary: impl Into<String>) -> Check {
-        Check { id, status, summary: one_line(&summary.into()), why: "", evidence: Vec::new(), next: Vec::new() }
+        Check {
+            id,
+            status,
+            summary: one_line(&summary.into()),
+            why: "",
+            evidence: Vec::new(),
+            next: Vec::new(),
+        }
     }
 
     /// What it looks at is fine.

@@ -29,7 +29,8 @@ pub(super) fn check(report: &mut Report, config: &Config, material: &Material, e
     let mut bindings = material.bindings(config, &cut);
     bindings.sort_by_key(|(channel, _)| !channel.is_main());
     for (channel, binding) in &bindings {
-        let target = config.mcp.bindings.iter().find(|known| known.channel == *channel).map(|known| &known.target);
+        let target =
+            config.mcp.bindings.iter().find(|known| known.channel == *channel).map(|known| &known.target);
         match target {
             Some(McpTarget::Http { url, .. }) => http(report, channel, url, binding),
             Some(McpTarget::Stdio { command, .. }) => stdio(report, channel, command, environment),
@@ -84,7 +85,8 @@ fn reachable(binding: &HttpBinding, url: &Url, shown: &str) -> Check {
         .with_evidence([format!("GET {shown}: {error}")])
         .with_next([
             "Start the MCP server, or correct its URL.".to_owned(),
-            "If a proxy or a private CA is in between, check mcp.http_proxy, http_proxy and ca_bundle.".to_owned(),
+            "If a proxy or a private CA is in between, check mcp.http_proxy, http_proxy and ca_bundle."
+                .to_owned(),
         ])
 }
 

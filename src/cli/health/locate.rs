@@ -49,7 +49,9 @@ pub(super) fn read(path: &std::path::Path, limit: u64) -> Result<String, String>
 pub(super) fn unix_socket(base: &str) -> Option<Result<PathBuf, String>> {
     let encoded = base.strip_prefix(UNIX_SCHEME)?;
     let path = decode(encoded).filter(|bytes| !bytes.is_empty() && !bytes.contains(&0));
-    Some(path.map(path_of).ok_or_else(|| "the part after http+unix:// is not the base64 of a path".to_owned()))
+    Some(
+        path.map(path_of).ok_or_else(|| "the part after http+unix:// is not the base64 of a path".to_owned()),
+    )
 }
 
 #[cfg(unix)]

@@ -64,13 +64,20 @@ pub(super) fn poll(base: &str, max_age: Option<Duration>) -> Poll {
 fn last_poll(base: &str) -> Result<f64, String> {
     let (status, body) = get(base, "/metrics", METRICS_TIME, METRICS_BYTES)?;
     if status != 200 {
-        let phrase = ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        let phrase =
+            ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         return Err(phrase.map_or_else(|| status.to_string(), |phrase| format!("{status} {phrase}")));
     }
-    let line = body.lines().find(|line| line.strip_prefix(LAST_POLL).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    let line = body
+        .lines()
+        .find(|line| line.strip_prefix(LAST_POLL).is_some_and(|rest| rest.starts_with([' ', '{'])));
     let line = line.ok_or_else(|| format!("missing {LAST_POLL} metric"))?;
     let value = line.split_whitespace().next_back().unwrap_or_default();
-    value.parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| format!("{LAST_POLL} is {value:?}, not a number"))
+    value
+        .parse::<f64>()
+        .ok()
+        .filter(|value| value.is_finite())
+        .ok_or_else(|| format!("{LAST_POLL} is {value:?}, not a number"))
 }
 
 fn get(base: &str, path: &str, time: Duration, limit: u64) -> Result<(u16, String), String> {

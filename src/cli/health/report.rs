@@ -180,8 +180,11 @@ impl Endpoint {
 
 impl Poll {
     fn text(&self) -> String {
-        let value =
-            if is_unset(&self.value) { String::new() } else { format!("last_success_unix_seconds={}", self.value) };
+        let value = if is_unset(&self.value) {
+            String::new()
+        } else {
+            format!("last_success_unix_seconds={}", self.value)
+        };
         let age = self.age.map(|age| format!("age={}", format_duration(age))).unwrap_or_default();
         joined(&[verdict(self.ok), &self.url, &value, &age, &self.error])
     }
@@ -197,7 +200,8 @@ impl Process {
                 check.pid_file = path.display().to_string();
                 read(&path, PID_FILE_BYTES).and_then(|text| {
                     let pid: Option<i32> = text.trim().parse().ok();
-                    pid.filter(|pid| *pid > 0).ok_or_else(|| format!("{} holds no process id", path.display()))
+                    pid.filter(|pid| *pid > 0)
+                        .ok_or_else(|| format!("{} holds no process id", path.display()))
                 })
             }
         };
@@ -217,7 +221,8 @@ impl ProcessCheck {
     fn text(&self) -> String {
         let ok = self.running && self.error.is_empty();
         let pid = if self.pid == 0 { String::new() } else { format!("pid={}", self.pid) };
-        let file = if self.pid_file.is_empty() { String::new() } else { format!("pid_file={}", self.pid_file) };
+        let file =
+            if self.pid_file.is_empty() { String::new() } else { format!("pid_file={}", self.pid_file) };
         let gone = if self.error.is_empty() && !ok { "not running" } else { "" };
         joined(&[verdict(ok), &pid, &file, &self.error, gone])
     }
@@ -276,7 +281,12 @@ mod tests {
             body: "oauth discovery pending".into(),
             ..Endpoint::default()
         };
-        report.process = Some(ProcessCheck { pid: 4242, pid_file: "/run/tc.pid".into(), running: true, error: String::new() });
+        report.process = Some(ProcessCheck {
+            pid: 4242,
+            pid_file: "/run/tc.pid".into(),
+            running: true,
+            error: String::new(),
+        });
         assert_eq!(
             report.text(),
             "Locator: port=8080\n\
@@ -306,10 +316,14 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_shape() {
-        let poll = Poll { ok: true, value: 1_750_000_000.0, age: Some(Duration::from_secs(90)), ..Poll::default() };
+        let poll =
+            Poll { ok: true, value: 1_750_000_000.0, age: Some(Duration::from_secs(90)), ..Poll::default() };
         assert_eq!(poll.text(), "PASS | last_success_unix_seconds=1750000000 | age=1m30s");
         let json = serde_json::to_string(&poll).unwrap();
         assert_eq!(json, r#"{"ok":true,"value":1750000000,"age_seconds":90}"#);
-        assert_eq!(serde_json::to_string(&Poll { value: 1.5, ..Poll::default() }).unwrap(), r#"{"ok":false,"value":1.5}"#);
+        assert_eq!(
+            serde_json::to_string(&Poll { value: 1.5, ..Poll::default() }).unwrap(),
+            r#"{"ok":false,"value":1.5}"#
+        );
     }
 }

@@ -116,16 +116,32 @@ mod tests {
     #[test]
     fn the_well_known_places_follow_from_the_endpoint() {
         for (endpoint, places) in [
-            ("https://u:p@h/public/mcp?x=1#f", &["/.well-known/oauth-protected-resource/public/mcp", "/.well-known/oauth-protected-resource"][..]),
-            ("https://h//public//mcp/", &["/.well-known/oauth-protected-resource/public/mcp", "/.well-known/oauth-protected-resource"]),
+            (
+                "https://u:p@h/public/mcp?x=1#f",
+                &[
+                    "/.well-known/oauth-protected-resource/public/mcp",
+                    "/.well-known/oauth-protected-resource",
+                ][..],
+            ),
+            (
+                "https://h//public//mcp/",
+                &[
+                    "/.well-known/oauth-protected-resource/public/mcp",
+                    "/.well-known/oauth-protected-resource",
+                ],
+            ),
             ("https://h/", &["/.well-known/oauth-protected-resource"]),
-            ("https://h/a%20b", &["/.well-known/oauth-protected-resource/a%20b", "/.well-known/oauth-protected-resource"]),
+            (
+                "https://h/a%20b",
+                &["/.well-known/oauth-protected-resource/a%20b", "/.well-known/oauth-protected-resource"],
+            ),
             (
                 "https://h/.well-known/oauth-protected-resource/x",
                 &["/.well-known/oauth-protected-resource/x", "/.well-known/oauth-protected-resource"],
             ),
         ] {
-            let found: Vec<String> = resource_metadata_urls(&Url::parse(endpoint).unwrap()).iter().map(Url::to_string).collect();
+            let found: Vec<String> =
+                resource_metadata_urls(&Url::parse(endpoint).unwrap()).iter().map(Url::to_string).collect();
             let expected: Vec<String> = places.iter().map(|path| format!("https://h{path}")).collect();
             assert_eq!(found, expected, "{endpoint}");
         }

@@ -230,9 +230,11 @@ fn bind_failed(path: &Path, error: Errno) -> ListenError {
 pub(super) fn check_unix(path: &Path) -> Result<(), ListenError> {
     let address = SocketAddrUnix::new(path).map_err(|error| bind_failed(path, error))?;
     stale(path, &address)?;
-    let above = path.ancestors().skip(1).map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let above =
+        path.ancestors().skip(1).map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
     let directory = above.into_iter().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
-    let failed = |error: io::Error| ListenError::Path { action: "create directory of", path: path.to_owned(), error };
+    let failed =
+        |error: io::Error| ListenError::Path { action: "create directory of", path: path.to_owned(), error };
     if !directory.is_dir() {
         return Err(failed(Errno::NOTDIR.into()));
     }
