@@ -6,6 +6,8 @@
 mod material;
 mod observe;
 mod probing;
+mod proxy_checks;
+mod routes;
 mod stopping;
 
 use std::fmt;
@@ -21,12 +23,13 @@ use crate::control_plane::{
 use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
-use crate::net::{Cancel, CancelGuard, Deadline};
-use crate::ops::State;
+use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription, Trust};
 use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
+use crate::ops::{ProxyHealth, State};
 
 use observe::Observers;
 use probing::Probing;
+use proxy_checks::ProxyChecks;
 
 /// How long the "started" line waits for the tunnel's name.
 const METADATA_WAIT: Duration = Duration::from_secs(2);
@@ -61,6 +64,9 @@ pub struct Daemon {
     poller: Option<PollerHandle>,
     probing: Option<Probing>,
     pid_file: Option<PidFile>,
+    trust: Trust,
+    proxy_health: Arc<ProxyHealth>,
+    proxy_checks: Option<ProxyChecks>,
 }
 
 /// The client could not be started; what had been started is stopped again.
@@ -98,9 +104,14 @@ impl Daemon {
         let state = Arc::new(State::new());
         let (tunnel_id, workers) =
             (config.control_plane.tunnel_id.clone(), config.mcp.max_concurrent_requests);
+        let observers = Arc::new(Observers::new(tunnel_id, workers, &state));
+        let routes: Vec<RouteDescription> =
+            material.routes().iter().map(|route| route.description.clone()).collect();
         let mut daemon = Daemon {
             options,
-            observers: Arc::new(Observers::new(tunnel_id, workers, &state)),
+            proxy_health: Arc::new(ProxyHealth::new(&routes, observers.metrics())),
+            trust: material.trust().clone(),
+            observers,
             state,
             poll_state: Arc::new(PollState::new()),
             mcp_cut: Cancel::new(),
@@ -112,6 +123,7 @@ impl Daemon {
             poller: None,
             probing: None,
             pid_file: None,
+            proxy_checks: None,
         };
         match daemon.start_parts(config, material) {
             Ok(()) => Ok(daemon),
@@ -128,12 +140,17 @@ impl Daemon {
         if self.options.listen {
             self.open_listener(config)?;
         }
-        let bindings = material.bindings(config, &self.mcp_cut);
-        for (channel, binding) in &bindings {
+        routes::log_all(material.routes());
+        let mut bindings = Vec::new();
+        for built in material.bindings(config, &self.mcp_cut) {
             // Kept first: a start that fails halfway is stopped with the others.
-            self.bindings.push(Arc::clone(binding));
-            binding.start().map_err(StartError::new)?;
-            self.gate_readiness(channel, binding);
+            self.bindings.push(Arc::clone(&built.binding));
+            built.binding.start().map_err(StartError::new)?;
+            self.observers.watch_child(&built.channel, &built.binding);
+            if built.polled {
+                self.gate_readiness(&built.channel, &built.binding);
+                bindings.push((built.channel, built.binding));
+            }
         }
         let client = Arc::new(self.client(config, &material, &bindings)?);
         let dispatcher = Dispatcher::start(Setup {
@@ -164,6 +181,9 @@ impl Daemon {
             gate,
         };
         self.poller = Some(poller.spawn().map_err(StartError::new)?);
+        let interval = config.proxy_check_interval;
+        let checks = ProxyChecks::start(material.routes(), interval, &self.trust, &self.proxy_health);
+        self.proxy_checks = Some(checks.map_err(StartError::new)?);
         if let Some(path) = &config.pid_file {
             self.pid_file = Some(PidFile::write(path).map_err(StartError::new)?);
         }
@@ -225,6 +245,11 @@ impl Daemon {
         &self.poll_state
     }
 
+    /// What is known about the proxies in use.
+    pub fn proxy_health(&self) -> &Arc<ProxyHealth> {
+        &self.proxy_health
+    }
+
     /// Base URL of the local listener, if it is open.
     pub fn health_url(&self) -> Option<&str> {
         self.listener.as_ref().map(Listener::base_url)
@@ -239,6 +264,7 @@ impl Daemon {
 
     /// Logs that everything runs; waits a moment for the tunnel's name, unless `stop` fires.
     pub fn announce(&self, config: &Config, stop: &Cancel) {
+        routes::log_trust(&self.trust);
         let slot = self.metadata.as_ref().map(MetadataFetch::slot).unwrap_or_default();
         let (name, description) = wait_for_name(&slot, stop);
         let (base, id) = (&config.control_plane.base_url, &config.control_plane.tunnel_id);
