@@ -58,10 +58,6 @@ impl Service {
         Service { tools, sessions: Sessions::default(), cancel }
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-
     pub(super) fn close_streams(&self) {
         self.sessions.close_streams();
     }

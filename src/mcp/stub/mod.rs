@@ -4,6 +4,7 @@
 //! number of workers answers, none of them waits on a peer without a limit, and [`Stub::stop`] joins
 //! them at once, whatever connections are open.
 
+mod accept;
 mod endpoint;
 mod metadata;
 mod rules;
@@ -20,6 +21,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
 
 use crate::net::Cancel;
 
+use accept::Front;
 use endpoint::Service;
 
 /// Where the stub listens unless told otherwise: an ephemeral port of the loopback interface.
@@ -35,7 +37,7 @@ const SOCKET_TIME: Duration = Duration::from_secs(5);
 
 /// A running stub; dropping it stops it.
 pub struct Stub {
-    server: Option<Arc<tiny_http::Server>>,
+    front: Arc<Front>,
     service: Arc<Service>,
     workers: Vec<JoinHandle<()>>,
     cancel: Cancel,
@@ -65,24 +67,25 @@ impl Stub {
         set_socket_timeout(&listener, Timeout::Send, Some(SOCKET_TIME))?;
         set_tcp_nodelay(&listener, true)?;
         let address: SocketAddr = listener.local_addr()?;
-        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        let server = Arc::new(server);
         let cancel = Cancel::new();
+        let front = Arc::new(Front::new(listener, WORKERS, cancel.clone())?);
         let tools =
             tools::Tools { name: or(name, DEFAULT_NAME), version: or(version, DEFAULT_VERSION), countdown };
         let service = Arc::new(Service::new(tools, cancel.clone()));
         let mut stub = Stub {
-            server: Some(Arc::clone(&server)),
+            front: Arc::clone(&front),
             service: Arc::clone(&service),
             workers: Vec::new(),
             cancel,
             base: format!("http://{address}"),
         };
         for number in 1..=WORKERS {
-            let (server, service) = (Arc::clone(&server), Arc::clone(&service));
-            let worker = std::thread::Builder::new()
-                .name(format!("mcp-stub-{number}"))
-                .spawn(move || work(&server, &service))?;
+            let (front, service) = (Arc::clone(&front), Arc::clone(&service));
+            let worker = std::thread::Builder::new().name(format!("mcp-stub-{number}")).spawn(move || {
+                while let Some(request) = front.next() {
+                    service.answer(request);
+                }
+            })?;
             stub.workers.push(worker);
         }
         Ok(stub)
@@ -110,11 +113,8 @@ impl Stub {
 
     /// Stops answering and joins the workers; requests that are being answered are finished.
     pub fn stop(&mut self) {
-        let Some(server) = self.server.take() else { return };
         self.cancel.cancel();
-        for _ in &self.workers {
-            server.unblock();
-        }
+        self.front.unblock();
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
@@ -125,22 +125,6 @@ impl Stub {
 impl Drop for Stub {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-fn work(server: &tiny_http::Server, service: &Service) {
-    loop {
-        match server.recv() {
-            Ok(request) => service.answer(request),
-            Err(error) if service.is_stopping() => {
-                log::debug!(target: "mcpclient", error:%; "MCP stub worker ends");
-                return;
-            }
-            Err(error) => {
-                log::error!(target: "mcpclient", error:%; "MCP stub cannot accept connections");
-                return;
-            }
-        }
     }
 }
 
