@@ -1,6 +1,6 @@
 //! HTTP/1.1 by hand, both sides, as little as the tests need.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 
 /// A request as it arrived.
