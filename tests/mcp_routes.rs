@@ -109,7 +109,7 @@ fn each_channels_route_is_logged_as_it_is_dialled() {
     assert_eq!(routes[2]["unix_socket_path"], "/no/such.sock");
     let map = events(&client, "proxy identity map");
     assert_eq!(map.len(), 1);
-    let records = serde_json::from_str::<serde_json::Value>(map[0]["records"].as_str().unwrap()).unwrap();
+    let records = &map[0]["records"];
     assert_eq!(records.as_array().unwrap().len(), 2);
     assert_eq!(records[0]["proxy_url"], "http://proxy.example.com:8080");
     assert_eq!(records[1]["proxy_source"], "env:HTTP_PROXY");

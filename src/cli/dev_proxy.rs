@@ -9,12 +9,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 use crossbeam_channel::{after, never, select};
 
-use crate::config::flags::{FlagValues, OwnFlag};
-use crate::config::settings::{self, Kind, Separator};
-use crate::config::{Config, Environment, load, parse_duration};
+use crate::config::{Config, Environment, FlagValues, load, parse_duration, settings};
 use crate::daemon::{Daemon, Material, Options};
 use crate::ids::{TunnelId, random_hex};
 use crate::net::{Cancel, Deadline};
@@ -23,7 +21,7 @@ use crate::ops::log::{Fields, install_on_stderr};
 use crate::secret::Secret;
 use crate::server::{ListenAt, Local, LocalOptions};
 
-use super::args::{Parsed, flag, parse};
+use super::tree::{Call, Node, Shape, Words};
 use super::{Failure, help, signals};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:0";
@@ -37,7 +35,7 @@ const STOP_BUDGET: Duration = Duration::from_secs(5);
 const READY_STEP: Duration = Duration::from_millis(2);
 
 /// Run a local control plane and a client for your MCP server until SIGINT or SIGTERM.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 struct DevProxy {
     /// TCP address that connectors call (default 127.0.0.1:0)
     #[argh(option)]
@@ -85,50 +83,39 @@ struct DevProxy {
     #[argh(switch)]
     print_json: bool,
     /// stop after this long (default: until a signal)
-    #[argh(option, default = "String::from(\"0s\")")]
+    #[argh(option, arg_name = "duration", default = "String::from(\"0s\")")]
     duration: String,
     /// how long start, MCP probe and first poll may take (default 10s)
-    #[argh(option, default = "String::from(\"10s\")")]
+    #[argh(option, arg_name = "duration", default = "String::from(\"10s\")")]
     readiness_timeout: String,
     /// how long a connector waits for a response (default 30s)
-    #[argh(option, default = "String::from(\"30s\")")]
+    #[argh(option, arg_name = "duration", default = "String::from(\"30s\")")]
     response_timeout: String,
     /// how long a silent client counts as connected (default 20s)
-    #[argh(option, default = "String::from(\"20s\")")]
+    #[argh(option, arg_name = "duration", default = "String::from(\"20s\")")]
     client_last_seen_timeout: String,
     /// none are taken
     #[argh(positional, hidden_help)]
     extra: Vec<String>,
 }
 
-const REPEATED: Kind = Kind::List(Separator::Line);
-const FLAGS: &[OwnFlag] = &[
-    flag("listen", Kind::Text),
-    flag("listen-unix-socket", Kind::Text),
-    flag("tunnel-id", Kind::Text),
-    flag("mcp-server-url", REPEATED),
-    flag("mcp-command", REPEATED),
-    flag("profile", Kind::Text),
-    flag("profile-file", Kind::Text),
-    flag("profile-dir", Kind::Text),
-    flag("health-listen-addr", Kind::Text),
-    flag("health-url-file", Kind::Text),
-    flag("url-file", Kind::Text),
-    flag("backend", Kind::Text),
-    flag("engine-queue-backend", Kind::Text),
-    flag("engine-redis-url", Kind::Text),
-    flag("print-json", Kind::Bool),
-    flag("duration", Kind::Duration),
-    flag("readiness-timeout", Kind::Duration),
-    flag("response-timeout", Kind::Duration),
-    flag("client-last-seen-timeout", Kind::Duration),
-];
+pub(super) static COMMAND: Node = Node {
+    name: "proxy",
+    summary: "Run a local control plane and a client for your MCP server until SIGINT or SIGTERM",
+    about: "\
+For integration tests. Once the client has polled, the address for MCP callers is printed on stdout,
+and nothing else ever is.",
+    examples: &[
+        "tunnel-client dev proxy --mcp-server-url http://127.0.0.1:3001/mcp",
+        "tunnel-client dev proxy --mcp-command 'python server.py' --print-json --duration 2m",
+    ],
+    declared: Some(DevProxy::get_args_info),
+    kind: Shape::Command { words: Words::Any(""), help: None, main },
+    ..Node::BLANK
+};
 
-pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
-    let arguments: DevProxy = match parse("tunnel-client dev proxy", words, FLAGS)? {
-        Parsed::Command(arguments) => arguments,
-        Parsed::Help(text) => return help::print(&text),
-    };
+fn main(call: &Call) -> Result<(), Failure> {
+    let arguments: DevProxy = call.arguments()?;
     check(&arguments)?;
     let stop = Cancel::new();
     let force = Cancel::new();

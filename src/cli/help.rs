@@ -1,31 +1,58 @@
-//! Help texts.
+//! Help texts, laid out from the tree's declarations.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
-use crate::config::settings;
+use crate::config::SETUP_URLS;
+use crate::config::flags::OwnFlag;
+use crate::config::settings::{self, Setting};
 
-use super::{Failure, unknown_command};
+use super::Failure;
+use super::commands::ROOT;
+use super::topics::{self, TOPICS};
+use super::tree::{Call, Node, PROGRAM, Shape, Words, path};
 
-/// Help of the group `dev`.
-pub(super) const DEV: &str = "\
-Tools for trying things out on one machine.
+/// Width of the column of names in lists.
+const NAME_COLUMN: usize = 12;
 
-Usage: tunnel-client dev <command>
+pub(super) static COMMAND: Node = Node {
+    name: "help",
+    summary: "Show a help topic, or the help of a command",
+    about: "Topics: doctor, oauth, plugin, quickstart, samples, troubleshooting. A topic wins over a command\nof the same name.",
+    kind: Shape::Command { words: Words::Optional("topic|command"), help: None, main },
+    ..Node::BLANK
+};
 
-Available Commands:
-  mcp-stub    Serve a small demo MCP server with OAuth metadata
-  proxy       Run a local control plane and a client for your MCP server
-
-Run \"tunnel-client dev <command> --help\" for the flags of a command.
-";
+fn main(call: &Call) -> Result<(), Failure> {
+    let word = call.word().trim();
+    if call.words.is_empty() {
+        return print(&of(&[&ROOT]));
+    }
+    if let Some(text) = topics::text(word) {
+        return print(text);
+    }
+    let command = ROOT.children().iter().find(|child| child.name == word && child.name != COMMAND.name);
+    match command {
+        Some(command) => print(&of(&[&ROOT, command])),
+        None => {
+            let names = TOPICS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            Err(Failure::new(format!("unknown help topic {word:?}; available topics: {names}")))
+        }
+    }
+}
 
 /// Writes `text` to stdout; a closed stdout is no failure.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
+    write_out(text);
+    Ok(())
+}
+
+/// Writes `text` and, unless it ends with one, a newline to stdout.
+pub(super) fn write_out(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let newline = if text.ends_with('\n') { "" } else { "\n" };
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(newline.as_bytes()));
     let _ = stdout.flush();
-    Ok(())
 }
 
 /// The version line.
@@ -33,74 +60,201 @@ pub(super) fn version() -> String {
     crate::VERSION.to_owned()
 }
 
-/// `help COMMAND`.
-pub(super) fn command(name: &str) -> Result<(), Failure> {
-    match name {
-        "run" => print(&run()),
-        "dev" => print(DEV),
+/// Help of the last of `nodes`, which lead there from the root.
+pub(super) fn of(nodes: &[&'static Node]) -> String {
+    let node = nodes[nodes.len() - 1];
+    if nodes.len() == 1 {
+        return root();
+    }
+    if let Shape::Command { help: Some(help), .. } = node.kind {
+        return help();
+    }
+    let mut text = format!("{}.\n\nUsage: {}\n", node.summary, usage(nodes));
+    if !node.about.is_empty() {
+        let _ = write!(text, "\n{}\n", node.about);
+    }
+    if !node.examples.is_empty() {
+        text.push_str("\nExamples:\n");
+        for example in node.examples {
+            let _ = writeln!(text, "  {example}");
+        }
+    }
+    commands(&mut text, node);
+    flags(&mut text, "Flags", &node.own_flags(), node.settings);
+    let above = &nodes[..nodes.len() - 1];
+    let inherited: Vec<OwnFlag> = above.iter().flat_map(|node| node.own_flags()).collect();
+    let settings: Vec<&'static Setting> = above.iter().flat_map(|node| node.settings).copied().collect();
+    flags(&mut text, "Inherited flags", &inherited, &settings);
+    if !node.children().is_empty() {
+        let _ = write!(text, "\nRun \"{} <command> --help\" for the flags of a command.\n", path(nodes));
+    }
+    text
+}
 
-        other => Err(unknown_command(other, "tunnel-client help")),
+/// How a command line of the last of `nodes` looks.
+pub(super) fn usage(nodes: &[&'static Node]) -> String {
+    let path = path(nodes);
+    match nodes[nodes.len() - 1].kind {
+        Shape::Group(_) => format!("{path} <command> [flags]"),
+        Shape::Command { words: Words::None | Words::Any(""), .. } => format!("{path} [flags]"),
+        Shape::Command { words: Words::One(name), .. } => format!("{path} <{name}> [flags]"),
+        Shape::Command { words: Words::Optional(name), .. } => format!("{path} [{name}]"),
+        Shape::Command { words: Words::Any(shown), .. } => format!("{path} [flags] {shown}"),
     }
 }
 
+fn commands(text: &mut String, node: &Node) {
+    if node.children().is_empty() {
+        return;
+    }
+    text.push_str("\nAvailable Commands:\n");
+    for child in node.children() {
+        let _ = writeln!(text, "  {:<NAME_COLUMN$}{}", child.name, child.summary);
+    }
+}
+
+fn flags(text: &mut String, title: &str, own: &[OwnFlag], settings: &[&'static Setting]) {
+    let mut rows: Vec<(String, String)> = own.iter().map(own_row).collect();
+    rows.extend(settings.iter().filter(|setting| !setting.flag.is_empty()).map(|s| setting_row(s)));
+    if rows.is_empty() {
+        return;
+    }
+    rows.sort();
+    let _ = write!(text, "\n{title}:\n");
+    for (flag, help) in rows {
+        let _ = write!(text, "  {}\n        {help}\n", flag.trim_end());
+    }
+}
+
+fn own_row(flag: &OwnFlag) -> (String, String) {
+    (format!("--{} {}", flag.name, flag.kind.value_name()), with_default(flag.help, flag.default))
+}
+
+fn setting_row(setting: &Setting) -> (String, String) {
+    let flag = format!("--{} {}", setting.flag, setting.kind.value_name());
+    (flag, with_default(setting.help, setting.help_default()))
+}
+
+fn with_default(help: &str, default: &str) -> String {
+    if default.is_empty() { help.to_owned() } else { format!("{help} (default {default})") }
+}
+
 /// Help of the bare program.
-pub(super) fn root() -> String {
-    "\
-tunnel-client connects a local or private MCP server to a control plane over an outbound tunnel.
-The daemon serves /healthz and /readyz on a local listener.
+fn root() -> String {
+    let mut text = format!(
+        "\
+{PROGRAM} connects a local or private MCP server to a control plane over an outbound tunnel.
+The daemon serves /healthz, /readyz and /ui on a local listener.
 
-Usage: tunnel-client <command> [flags]
+Usage: {PROGRAM} <command> [flags]
 
-Available Commands:
-  run     Run the client in the foreground
-  demo    Send real calls through a tunnel on this machine and print each step
-  dev     A demo MCP server, and a local control plane with a client
-  help    Show the help of a command
-
-Flags:
-  -h, --help       Show this help
-  -v, --version    Show the version
-
-Try first:   tunnel-client demo
-Your server: tunnel-client demo --stdio -- COMMAND...
-             tunnel-client demo --url http://127.0.0.1:3001/mcp
-
-Run \"tunnel-client <command> --help\" for the flags of a command.
+Try first:    {PROGRAM} demo
+Your server:  {PROGRAM} demo --stdio -- COMMAND...
+              {PROGRAM} demo --url http://127.0.0.1:3001/mcp
+For real:     {PROGRAM} init --tunnel-id tunnel_... --mcp-server-url http://127.0.0.1:3001/mcp
 "
-    .to_owned()
+    );
+    commands(&mut text, &ROOT);
+    text.push_str("\nAgent-first help topics:\n");
+    for (name, _) in TOPICS {
+        let _ = writeln!(text, "  {PROGRAM} help {name}");
+    }
+    text.push('\n');
+    text.push_str(&setup_urls());
+    let _ = write!(
+        text,
+        "\nFlags:\n  -h, --help       Show this help\n  -v, --version    Show the version\n\n\
+         Run \"{PROGRAM} <command> --help\" for the flags of a command.\n"
+    );
+    text
+}
+
+/// The setup URLs under their heading.
+fn setup_urls() -> String {
+    let mut text = "Canonical setup URLs:\n".to_owned();
+    for (_, label, url) in SETUP_URLS {
+        let _ = writeln!(text, "  {label}: {url}");
+    }
+    text
 }
 
 /// Help of `run`, from the settings table.
 pub(super) fn run() -> String {
     let mut text = format!(
-        "tunnel-client {}\n\nRun the client in the foreground.\n\nUsage: tunnel-client run [flags]\n\nFlags:\n",
+        "{PROGRAM} {}\n\nRun the client in the foreground until SIGINT or SIGTERM.\n\nUsage: {PROGRAM} run [flags]\n",
         crate::VERSION
     );
-    let mut rows: Vec<(String, String)> = settings::ALL
-        .iter()
-        .filter(|setting| !setting.flag.is_empty())
-        .map(|setting| {
-            let default = setting.help_default();
-            let default = if default.is_empty() { String::new() } else { format!(" (default {default})") };
-            (format!("--{} {}", setting.flag, setting.value_name()), format!("{}{default}", setting.help))
-        })
-        .collect();
-    rows.extend(settings::RUN_FLAGS.iter().map(|flag| {
-        let default =
-            if flag.default.is_empty() { String::new() } else { format!(" (default {})", flag.default) };
-        (format!("--{}", flag.name), format!("{}{default}", flag.help))
-    }));
-    rows.sort();
-    for (flag, help) in rows {
-        text.push_str(&format!("  {}\n        {help}\n", flag.trim_end()));
-    }
-    text.push_str(
-        "\nValues come from flags, then environment variables, then the document (--config, --profile,\n\
-         --profile-file), then defaults. Without a directory of its own a profile is looked up in\n\
-         $XDG_CONFIG_HOME/tunnel-client or ~/.config/tunnel-client.\n\nEnvironment:\n",
+    flags(&mut text, "Flags", settings::RUN_FLAGS, settings::ALL);
+    let _ = write!(
+        text,
+        "
+Values come from flags, then environment variables, then the document (--config, --profile,
+--profile-file), then defaults. Without a directory of its own a profile is looked up in
+$XDG_CONFIG_HOME/tunnel-client or ~/.config/tunnel-client. Header values of --mcp.extra-headers,
+--mcp.discovery-extra-headers and --control-plane.extra-headers accept env:VAR or file:/path.
+
+Next steps:
+  {PROGRAM} profiles samples list            built-in profiles to start from
+  {PROGRAM} profiles samples show NAME       one of them, with its document
+  {PROGRAM} init --tunnel-id tunnel_... --mcp-server-url http://127.0.0.1:3001/mcp
+  {PROGRAM} doctor --profile NAME --explain  check everything before the start
+  {PROGRAM} run --embedded-mcp-stub --control-plane.tunnel-id tunnel_...
+  The web UI is at http://<health.listen-addr>/ui while the client runs.
+
+Environment:
+"
     );
     for setting in settings::ALL.iter().filter(|setting| !setting.variable.is_empty()) {
-        text.push_str(&format!("  {:<42} --{}\n", setting.variable, setting.flag));
+        let _ = writeln!(text, "  {:<42} --{}", setting.variable, setting.flag);
+    }
+    let others = [
+        ("OPENAI_API_KEY", "runtime API key of last resort"),
+        ("XDG_CONFIG_HOME, HOME", "where the profile directory is"),
+        ("HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "proxies, where none is configured"),
+    ];
+    for (names, meaning) in others {
+        let _ = writeln!(text, "  {names:<42} {meaning}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_of_run_lists_every_setting_and_no_commands() {
+        let text = run();
+        for setting in settings::ALL.iter().filter(|setting| !setting.flag.is_empty()) {
+            assert!(text.contains(&format!("  --{}", setting.flag)), "{}", setting.flag);
+            assert!(text.contains(setting.variable), "{}", setting.variable);
+            assert!(setting.alias.is_empty() || !text.contains(&format!("--{}\n", setting.alias)));
+        }
+        assert!(!text.contains("Commands:"));
+        assert!(
+            text.contains("--log.file string\n        File that log lines are appended to. (default stdout)")
+        );
+    }
+
+    #[test]
+    fn help_of_every_command_says_how_to_use_it() {
+        fn check(nodes: &mut Vec<&'static Node>) {
+            let text = of(nodes);
+            assert!(text.contains(&format!("Usage: {}", path(nodes))), "{text}");
+            for flag in nodes[nodes.len() - 1].own_flags() {
+                assert!(
+                    text.contains(&format!("  --{}", flag.name)) && !flag.help.is_empty(),
+                    "{}",
+                    flag.name
+                );
+            }
+            for child in nodes[nodes.len() - 1].children() {
+                assert!(text.contains(&format!("\n  {}", child.name)), "{}", child.name);
+                nodes.push(child);
+                check(nodes);
+                nodes.pop();
+            }
+        }
+        check(&mut vec![&ROOT]);
+    }
 }

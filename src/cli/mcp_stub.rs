@@ -1,17 +1,15 @@
 //! `dev mcp-stub`.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
-use crate::config::flags::OwnFlag;
-use crate::config::settings::Kind;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
 
-use super::args::{Parsed, flag, parse};
+use super::tree::{Call, Node, Shape, Words};
 use super::{Failure, help, signals};
 
 /// Serve a small demo MCP server with OAuth metadata until SIGINT or SIGTERM.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 struct McpStub {
     /// address to listen on (default 127.0.0.1:0)
     #[argh(option, default = "DEFAULT_LISTEN_ADDR.into()")]
@@ -22,19 +20,18 @@ struct McpStub {
     /// version the server gives itself (default 0.1.0)
     #[argh(option, default = "DEFAULT_VERSION.into()")]
     server_version: String,
-    /// ignored
-    #[argh(positional, hidden_help)]
-    _extra: Vec<String>,
 }
 
-const FLAGS: &[OwnFlag] =
-    &[flag("listen-addr", Kind::Text), flag("server-name", Kind::Text), flag("server-version", Kind::Text)];
+pub(super) static COMMAND: Node = Node {
+    name: "mcp-stub",
+    summary: "Serve a small demo MCP server with OAuth metadata until SIGINT or SIGTERM",
+    declared: Some(McpStub::get_args_info),
+    kind: Shape::Command { words: Words::None, help: None, main },
+    ..Node::BLANK
+};
 
-pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
-    let arguments: McpStub = match parse("tunnel-client dev mcp-stub", words, FLAGS)? {
-        Parsed::Command(arguments) => arguments,
-        Parsed::Help(text) => return help::print(&text),
-    };
+fn main(call: &Call) -> Result<(), Failure> {
+    let arguments: McpStub = call.arguments()?;
     let stop = Cancel::new();
     let _signals = signals::watch(&stop, &Cancel::new()).map_err(Failure::new)?;
     let mut stub = Stub::start(&arguments.listen_addr, &arguments.server_name, &arguments.server_version)
@@ -49,6 +46,8 @@ pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
          \n\
          Next:\n  \
            tunnel-client demo --url {url}\n  \
+           tunnel-client init --tunnel-id tunnel_... --mcp-server-url {url}\n  \
+           tunnel-client doctor --profile sample_mcp_with_dcr --explain\n  \
            tunnel-client run --control-plane.tunnel-id tunnel_... --mcp.server-url {url}\n\
          \n\
          Try asking for:\n  \

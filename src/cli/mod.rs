@@ -1,33 +1,91 @@
 //! The command line: what was asked for, done, and told in words for humans.
 //!
-//! Flags are read by `config::flags` (dots, `=`, repeated flags), commands by argh. Invariant: results
+//! `commands` is the tree, one file each; `tree` finds the way through it.
+//! Flags are read by `config::flags` (dots, `=`, repeated flags), what they hold by argh. Invariant: results
 //! go to stdout, the one message of a failure to stderr, and the exit code is 0, 1 or 2.
 
-mod args;
+mod admin;
+mod commands;
+mod completion;
 mod demo;
 mod dev_proxy;
+mod doctor;
+mod health;
 mod help;
+mod init;
+#[cfg(test)]
+mod manual;
 mod mcp_stub;
+mod profiles;
 mod run;
 mod server;
 mod signals;
+mod suggest;
+mod topics;
+mod tree;
 
 use std::fmt;
 use std::process::ExitCode;
 
 pub use self::server::server_main;
 
-/// A command failed; the message is all that is printed.
+/// The exit code of a command that did its work and reports something bad.
+const BAD_RESULT: u8 = 2;
+
+/// A command failed, or has something bad to report.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    /// The one message on stderr; empty if a report on stdout said it all.
     message: String,
+    /// What stands on stdout instead of the message, if it is told as JSON.
+    document: Option<serde_json::Value>,
+    json: bool,
     code: u8,
 }
 
 impl Failure {
     /// An ordinary error: exit code 1.
     pub(crate) fn new(message: impl fmt::Display) -> Failure {
-        Failure { message: message.to_string(), code: 1 }
+        Failure { message: message.to_string(), document: None, json: false, code: 1 }
+    }
+
+    /// A report that was printed already tells what is bad: exit code 2.
+    fn reported() -> Failure {
+        Failure { message: String::new(), document: None, json: false, code: BAD_RESULT }
+    }
+
+    /// An ordinary error whose JSON document, should JSON be asked for, says more than its message.
+    fn with_json_document(mut self, document: serde_json::Value) -> Failure {
+        self.document = Some(document);
+        self
+    }
+
+    /// The error as the JSON document that `--json` promises.
+    fn as_json(mut self) -> Failure {
+        let plain = || serde_json::json!({ "error": { "message": &self.message } });
+        self.document = Some(self.document.take().unwrap_or_else(plain));
+        self.json = true;
+        self
+    }
+
+    /// Whether there is something to tell beyond a report.
+    fn has_message(&self) -> bool {
+        !self.message.is_empty()
+    }
+
+    /// Writes it where it belongs.
+    fn tell(&self) {
+        match &self.document {
+            Some(document) if self.json => help::write_out(&format!("{document:#}")),
+            _ if self.message.is_empty() => {}
+            _ => eprintln!("{}", self.message),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
     }
 }
 
@@ -35,42 +93,12 @@ impl Failure {
 pub fn client_main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-    match client(&arguments) {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match tree::dispatch(&commands::ROOT, &arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.message.is_empty() {
-                eprintln!("{}", failure.message);
-            }
+            failure.tell();
             ExitCode::from(failure.code)
         }
     }
-}
-
-fn client(arguments: &[String]) -> Result<(), Failure> {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        [] | ["--help" | "-h"] | ["help"] => help::print(&help::root()),
-        ["--version" | "-v", ..] => help::print(&help::version()),
-        ["run", rest @ ..] => run::main(rest),
-        ["demo", rest @ ..] => demo::main(rest),
-        ["dev"] | ["dev", "--help" | "-h", ..] => help::print(help::DEV),
-        ["dev", "mcp-stub", rest @ ..] => mcp_stub::main(rest),
-        ["dev", "proxy", rest @ ..] => dev_proxy::main(rest),
-        ["dev", other, ..] if !other.starts_with('-') => Err(unknown_command(other, "tunnel-client dev")),
-        ["help", command] => help::command(command),
-        [flag, ..] if flag.starts_with("--") => {
-            Err(Failure::new(format!("unknown flag: {}", flag.split('=').next().unwrap_or(flag))))
-        }
-        [flag, ..] if flag.starts_with('-') => {
-            let letter = flag.chars().nth(1).map(String::from).unwrap_or_default();
-            Err(Failure::new(format!("unknown shorthand flag: '{letter}' in {flag}")))
-        }
-        [other, ..] => Err(unknown_command(other, "tunnel-client")),
-    }
-}
-
-fn unknown_command(word: &str, parent: &str) -> Failure {
-    Failure::new(format!(
-        "unknown command \"{word}\" for \"{parent}\"\nRun \"{parent} --help\" for the commands there are."
-    ))
 }

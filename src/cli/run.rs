@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::config::{Config, Environment, Extracted, FlagValues, check_stub_flags, extract, load, settings};
+use crate::config::{Config, Environment, FlagValues, check_stub_flags, load, settings};
 use crate::daemon::{Daemon, Material, Options};
 use crate::ids::random_hex;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
 use crate::ops::log::{Fields, install};
 
+use super::tree::{Call, Node, Shape, Words};
 use super::{Failure, help, signals};
 
 /// All of a stop has to fit in it.
@@ -16,12 +17,18 @@ const STOP_BUDGET: Duration = Duration::from_secs(15);
 
 const STUB: &str = "embedded-mcp-stub";
 
-pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
-    let Extracted { mut flags, positionals, help } =
-        extract(words.iter().copied(), settings::ALL, settings::RUN_FLAGS).map_err(Failure::new)?;
-    if help {
-        return help::print(&help::run());
-    }
+pub(super) static COMMAND: Node = Node {
+    name: "run",
+    summary: "Run the client in the foreground",
+    settings: settings::ALL,
+    flags: settings::RUN_FLAGS,
+    // Extra words are reported in the log and otherwise ignored: service files in the field have them.
+    kind: Shape::Command { words: Words::Any(""), help: Some(help::run), main },
+    ..Node::BLANK
+};
+
+fn main(call: &Call) -> Result<(), Failure> {
+    let mut flags = call.flags.clone();
     let stop = Cancel::new();
     let force = Cancel::new();
     let _signals = signals::watch(&stop, &force).map_err(Failure::new)?;
@@ -40,7 +47,7 @@ pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
     install(&config.log, fields, None).map_err(start_failure)?;
-    warn(&config, &positionals);
+    warn(&config, &call.words);
     let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET };
     let daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
     let _force = daemon.kill_on(&force);

@@ -143,6 +143,7 @@ fn tunnel_id_is_required() -> String {
 }
 
 fn push_setup_urls(text: &mut String) {
+    text.push_str("Canonical setup URLs:\n");
     for (_, label, url) in SETUP_URLS {
         let _ = writeln!(text, "  {label}: {url}");
     }
@@ -150,7 +151,7 @@ fn push_setup_urls(text: &mut String) {
 
 fn next_steps(name: &str, path: &str, sample: &Sample, selector: &str) -> String {
     let mut text = format!("Created profile {name} at {path}\nSample: {}\nNext:\n", sample.name);
-    let _ = write!(text, "  tunnel-client doctor {selector}\n  tunnel-client run {selector}\nSetup URLs:\n");
+    let _ = write!(text, "  tunnel-client doctor {selector}\n  tunnel-client run {selector}\n");
     push_setup_urls(&mut text);
     let _ = writeln!(
         text,
@@ -160,7 +161,7 @@ fn next_steps(name: &str, path: &str, sample: &Sample, selector: &str) -> String
 }
 
 /// The text as one word for a POSIX shell.
-fn shell_quoted(text: &str) -> String {
+pub fn shell_quoted(text: &str) -> String {
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:@%+,=~".contains(&b));
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -24,6 +24,21 @@ pub enum Kind {
     Entries(Separator, &'static [Field]),
 }
 
+impl Kind {
+    /// The word that help shows for a flag's value; none for switches.
+    pub fn value_name(self) -> &'static str {
+        match self {
+            Kind::Text => "string",
+            Kind::Bool => "",
+            Kind::Integer => "int",
+            Kind::Duration => "duration",
+            Kind::List(_) => "value",
+            Kind::Headers => "'Name: value'",
+            Kind::Entries(..) => "entry",
+        }
+    }
+}
+
 /// What separates the elements of a list in an environment variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separator {
@@ -132,19 +147,6 @@ impl Setting {
     pub fn help_default(&self) -> &'static str {
         if self.shown_default.is_empty() { self.default } else { self.shown_default }
     }
-
-    /// The word that help shows for the flag's value; none for switches.
-    pub fn value_name(&self) -> &'static str {
-        match self.kind {
-            Kind::Text => "string",
-            Kind::Bool => "",
-            Kind::Integer => "int",
-            Kind::Duration => "duration",
-            Kind::List(_) => "value",
-            Kind::Headers => "'Name: value'",
-            Kind::Entries(..) => "entry",
-        }
-    }
 }
 
 /// The setting of a flag, by its name or hidden alias without dashes.
@@ -165,6 +167,9 @@ macro_rules! settings {
         pub static ALL: &[&Setting] = &[$(&$name),*];
     };
 }
+
+/// The directory of named profiles, as help shows it.
+pub const PROFILE_DIR_SHOWN: &str = "$XDG_CONFIG_HOME/tunnel-client or ~/.config/tunnel-client";
 
 const SERVER_URL_FIELDS: &[Field] = &[
     Field { yaml: "channel", key: "channel", required: false },
@@ -197,7 +202,7 @@ settings! {
     }
     PROFILE_DIR, "Directory of named profiles.", {
         flag: "profile-dir", variable: "TUNNEL_CLIENT_PROFILE_DIR", empty_flag_counts: true,
-        shown_default: "$XDG_CONFIG_HOME/tunnel-client or ~/.config/tunnel-client",
+        shown_default: PROFILE_DIR_SHOWN,
     }
     CONFIG_VERSION, "Version of the document format; only 1 exists.", {
         yaml: "config_version", kind: Kind::Integer, default: "1",

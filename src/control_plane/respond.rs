@@ -16,6 +16,7 @@ use super::identity::{CLIENT_REQUEST_ID, SHARD_TOKEN};
 use super::types::{Command, Delivery, Posting, ResponseBody, Work};
 use crate::jsonrpc::Id;
 use crate::net::{Backoff, Cause, Deadline, HeaderList, HeaderMap, HeaderValue, Method, header};
+use crate::secret::Secret;
 
 /// Path template of responses, for metrics.
 const ROUTE: &str = "/v1/tunnels/{tunnel_id}/response";
@@ -82,7 +83,7 @@ impl Client {
                 return report.ended(out_of_time);
             }
             report.attempts += 1;
-            let attempt = self.attempt(&headers, &body, deadline, &mut report);
+            let attempt = self.attempt(&posting.command.shard_token, &headers, &body, deadline, &mut report);
             let retry_after = match attempt {
                 Attempt::Status { status: 200, .. } => return report.ended(Delivery::Delivered),
                 Attempt::Status { status: 404, error, .. } => {
@@ -127,7 +128,14 @@ impl Client {
         }
     }
 
-    fn attempt(&self, headers: &HeaderMap, body: &[u8], deadline: Deadline, report: &mut Report) -> Attempt {
+    fn attempt(
+        &self,
+        token: &Secret<String>,
+        headers: &HeaderMap,
+        body: &[u8],
+        deadline: Deadline,
+        report: &mut Report,
+    ) -> Attempt {
         let outgoing = Outgoing {
             route: ROUTE,
             method: Method::POST,
@@ -147,7 +155,7 @@ impl Client {
                 reply.discard();
                 None
             }
-            _ => Some(StatusError { status, detail: reply.read_error() }),
+            _ => Some(StatusError { status, detail: self.error_detail(reply, Some(token)) }),
         };
         Attempt::Status { status, retry_after, error }
     }

@@ -60,7 +60,7 @@ impl Material {
             client_certificate: certificate
                 .map(|pair| origin_certificate(pair, &settings.base_url, INVALID_CONTROL_PLANE_CERTIFICATE))
                 .transpose()?,
-            limits: limits(config.mcp.max_concurrent_requests + SPARE_CONNECTIONS),
+            limits: limits(config.mcp.max_concurrent_requests.saturating_add(SPARE_CONNECTIONS)),
             ..Route::new(via, trust.clone())
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
@@ -79,14 +79,29 @@ impl Material {
         &self.routes
     }
 
+    /// Whether any target is reached over TLS.
+    pub(super) fn uses_tls(&self, config: &Config) -> bool {
+        let mcp = config.mcp.bindings.iter().filter_map(|binding| match &binding.target {
+            McpTarget::Http { url, .. } => Some(url),
+            McpTarget::Stdio { .. } => None,
+        });
+        mcp.chain([&config.control_plane.base_url]).any(|url| url.scheme() == "https")
+    }
+
     /// The way to the control plane.
-    pub(super) fn control_plane_route(&self) -> &Route {
+    pub fn control_plane_route(&self) -> &Route {
         &self.control_plane
+    }
+
+    /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
+    pub fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
+        let polled = self.all_bindings(config, cut).into_iter().filter(|built| built.polled);
+        polled.map(|built| (built.channel, built.binding)).collect()
     }
 
     /// The bindings, not started yet. `cut` ends what they do. A server over HTTP whose channel is not
     /// polled is left out: there is nothing to be done with it.
-    pub(super) fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<BuiltBinding> {
+    pub(super) fn all_bindings(&self, config: &Config, cut: &Cancel) -> Vec<BuiltBinding> {
         let polled = |channel: &Channel| {
             config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
         };
@@ -193,9 +208,13 @@ fn origin_certificate(
 ) -> Result<OriginCertificate, MaterialError> {
     let certificate = ClientCertificate::load(&pair.certificate, &pair.key)
         .map_err(|e| MaterialError(format!("{what}: {e}")))?;
-    let origin = url.as_str().parse().ok().and_then(|uri| Origin::of(&uri));
-    let origin = origin.ok_or_else(|| MaterialError(format!("{what}: the URL is neither http nor https")))?;
+    let origin =
+        origin_of(url).ok_or_else(|| MaterialError(format!("{what}: the URL is neither http nor https")))?;
     Ok(OriginCertificate { certificate, origin })
+}
+
+fn origin_of(url: &Url) -> Option<Origin> {
+    url.as_str().parse().ok().and_then(|uri| Origin::of(&uri))
 }
 
 impl fmt::Display for MaterialError {

@@ -3,6 +3,7 @@
 //! Knows every room, and nothing of command lines. Invariant: what was started is stopped in reverse
 //! order, within the budget, on every path out.
 
+mod announce;
 mod material;
 mod observe;
 mod probing;
@@ -12,29 +13,23 @@ mod stopping;
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use material::{Material, MaterialError};
 
 use crate::config::Config;
-use crate::control_plane::{
-    Client, MetadataFetch, MetadataSlot, PollState, Poller, PollerHandle, ServerInfo, Settings,
-};
+use crate::control_plane::{Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings};
 use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
-use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription, Trust};
+use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
 use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
 use crate::ops::{ProxyHealth, State};
 
 use observe::Observers;
 use probing::Probing;
 use proxy_checks::ProxyChecks;
-
-/// How long the "started" line waits for the tunnel's name.
-const METADATA_WAIT: Duration = Duration::from_secs(2);
-/// Granularity of that wait; a stop ends it.
-const METADATA_WAIT_STEP: Duration = Duration::from_millis(50);
 
 /// What a caller may change of a client's ways.
 #[derive(Clone, Debug)]
@@ -64,9 +59,9 @@ pub struct Daemon {
     poller: Option<PollerHandle>,
     probing: Option<Probing>,
     pid_file: Option<PidFile>,
-    trust: Trust,
     proxy_health: Arc<ProxyHealth>,
     proxy_checks: Option<ProxyChecks>,
+    trust_summary: Option<JoinHandle<()>>,
 }
 
 /// The client could not be started; what had been started is stopped again.
@@ -110,7 +105,6 @@ impl Daemon {
         let mut daemon = Daemon {
             options,
             proxy_health: Arc::new(ProxyHealth::new(&routes, observers.metrics())),
-            trust: material.trust().clone(),
             observers,
             state,
             poll_state: Arc::new(PollState::new()),
@@ -124,6 +118,7 @@ impl Daemon {
             probing: None,
             pid_file: None,
             proxy_checks: None,
+            trust_summary: None,
         };
         match daemon.start_parts(config, material) {
             Ok(()) => Ok(daemon),
@@ -137,22 +132,31 @@ impl Daemon {
     }
 
     fn start_parts(&mut self, config: &Config, material: Material) -> Result<(), StartError> {
+        let built = material.all_bindings(config, &self.mcp_cut);
+        let bindings: Vec<_> = built
+            .iter()
+            .filter(|built| built.polled)
+            .map(|built| (built.channel.clone(), Arc::clone(&built.binding)))
+            .collect();
+        // First, since it may refuse: nothing is opened or run for channels that cannot be declared.
+        let client = Arc::new(self.client(config, &material, &bindings)?);
+        routes::log_all(material.routes());
         if self.options.listen {
             self.open_listener(config)?;
         }
-        routes::log_all(material.routes());
-        let mut bindings = Vec::new();
-        for built in material.bindings(config, &self.mcp_cut) {
+        // Before anything starts: another instance that lives is told by its file.
+        if let Some(path) = &config.pid_file {
+            self.pid_file = Some(PidFile::write(path).map_err(StartError::new)?);
+        }
+        for built in built {
             // Kept first: a start that fails halfway is stopped with the others.
             self.bindings.push(Arc::clone(&built.binding));
             built.binding.start().map_err(StartError::new)?;
             self.observers.watch_child(&built.channel, &built.binding);
             if built.polled {
                 self.gate_readiness(&built.channel, &built.binding);
-                bindings.push((built.channel, built.binding));
             }
         }
-        let client = Arc::new(self.client(config, &material, &bindings)?);
         let dispatcher = Dispatcher::start(Setup {
             capacity: config.control_plane.max_inflight,
             workers: config.mcp.max_concurrent_requests,
@@ -181,12 +185,11 @@ impl Daemon {
             gate,
         };
         self.poller = Some(poller.spawn().map_err(StartError::new)?);
+        // Last: the first poll is on its way.
         let interval = config.proxy_check_interval;
-        let checks = ProxyChecks::start(material.routes(), interval, &self.trust, &self.proxy_health);
+        let checks = ProxyChecks::start(material.routes(), interval, material.trust(), &self.proxy_health);
         self.proxy_checks = Some(checks.map_err(StartError::new)?);
-        if let Some(path) = &config.pid_file {
-            self.pid_file = Some(PidFile::write(path).map_err(StartError::new)?);
-        }
+        self.trust_summary = Some(routes::spawn_trust_summary(&material, config).map_err(StartError::new)?);
         Ok(())
     }
 
@@ -204,23 +207,9 @@ impl Daemon {
         material: &Material,
         bindings: &[(Channel, Arc<Binding>)],
     ) -> Result<Client, StartError> {
-        let settings = &config.control_plane;
         let declared: Vec<(Channel, bool)> =
             bindings.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity())).collect();
-        let settings = Settings {
-            base_url: settings.base_url.clone(),
-            url_path: settings.url_path.clone(),
-            tunnel_id: settings.tunnel_id.clone(),
-            organization_id: settings.organization_id.clone(),
-            api_key: settings.api_key.clone(),
-            instance_id: self.options.instance_id.clone(),
-            client_version: crate::VERSION.to_owned(),
-            poll_timeout: settings.poll_timeout,
-            poll_deadline_guardrail: settings.poll_deadline_guardrail,
-            poll_channels: settings.poll_channels.clone(),
-            extra_headers: settings.extra_headers.clone(),
-            log_raw_http: config.log.http_raw_unsafe,
-        };
+        let settings = client_settings(config, &self.options.instance_id);
         let server_info = ServerInfo::new(move || declared.clone());
         let observer = Arc::clone(&self.observers) as _;
         Client::new(settings, server_info, material.control_plane_route(), observer, &self.control_plane_cut)
@@ -262,17 +251,6 @@ impl Daemon {
         force.on_cancel(move || bindings.iter().for_each(|binding| binding.kill()))
     }
 
-    /// Logs that everything runs; waits a moment for the tunnel's name, unless `stop` fires.
-    pub fn announce(&self, config: &Config, stop: &Cancel) {
-        routes::log_trust(&self.trust);
-        let slot = self.metadata.as_ref().map(MetadataFetch::slot).unwrap_or_default();
-        let (name, description) = wait_for_name(&slot, stop);
-        let (base, id) = (&config.control_plane.base_url, &config.control_plane.tunnel_id);
-        let url = format!("{}/v1/tunnel/{id}", base.origin().ascii_serialization());
-        log::info!(target: "process", tunnel_id = id.as_str(), tunnel_url = url.as_str(), name = name.as_str(),
-            description = description.as_str(), version = crate::VERSION; "🟢 tunnel-client started");
-    }
-
     /// Stops: no new poll, running exchanges finish and are posted within the budget, queued commands
     /// are answered, children end, files go.
     pub fn stop(self) -> Result<(), StopError> {
@@ -281,15 +259,21 @@ impl Daemon {
     }
 }
 
-fn wait_for_name(slot: &MetadataSlot, stop: &Cancel) -> (String, String) {
-    let until = Deadline::after(METADATA_WAIT);
-    while !until.is_past() && !stop.is_cancelled() {
-        match slot.wait(METADATA_WAIT_STEP) {
-            Some(Ok(metadata)) => return (metadata.name, metadata.description),
-            Some(Err(_)) => break,
-            None => {}
-        }
+/// What the control plane's client is made of.
+pub fn client_settings(config: &Config, instance_id: &str) -> Settings {
+    let settings = &config.control_plane;
+    Settings {
+        base_url: settings.base_url.clone(),
+        url_path: settings.url_path.clone(),
+        tunnel_id: settings.tunnel_id.clone(),
+        organization_id: settings.organization_id.clone(),
+        api_key: settings.api_key.clone(),
+        instance_id: instance_id.to_owned(),
+        client_version: crate::VERSION.to_owned(),
+        poll_timeout: settings.poll_timeout,
+        poll_deadline_guardrail: settings.poll_deadline_guardrail,
+        poll_channels: settings.poll_channels.clone(),
+        extra_headers: settings.extra_headers.clone(),
+        log_raw_http: config.log.http_raw_unsafe,
     }
-    let unknown = "tunnel meta hasn't fetched".to_owned();
-    (unknown.clone(), unknown)
 }

@@ -2,17 +2,19 @@
 //!
 //! Invariant: a route is described by the same decision that its requests are dialled by.
 
+use std::io;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use log::kv::Value;
 use url::Url;
 
 use crate::config::{Config, HarpoonTarget, McpTarget, ProxySetting};
-use crate::net::{
-    Decision, Origin, ProxyUrl, Route, RouteDescription, RouteKind, Trust, Via, proxy_identities,
-};
+use crate::net::{Decision, Origin, ProxyUrl, Route, RouteDescription, RouteKind, Via, proxy_identities};
 
-use super::material::{self, MaterialError};
+use crate::ops::log::Json;
+
+use super::material::{self, Material, MaterialError};
 
 /// One way, and what a check of its proxy needs.
 #[derive(Clone, Debug)]
@@ -72,28 +74,42 @@ pub(super) fn all(
     Ok(routes)
 }
 
-/// Logs the channels' routes and which proxies there are.
+/// Logs how the control plane and the channels are reached, and which proxies there are.
 pub(super) fn log_all(routes: &[KnownRoute]) {
-    for route in routes.iter().filter(|route| route.description.kind == RouteKind::McpChannel) {
-        route.log("mcpclient", "mcp channel route resolved");
+    for route in routes {
+        match route.description.kind {
+            RouteKind::ControlPlane => route.log("controlplane", "route resolved"),
+            RouteKind::McpChannel => route.log("mcpclient", "mcp channel route resolved"),
+            RouteKind::HarpoonTarget => {}
+        }
     }
     let descriptions: Vec<_> = routes.iter().map(|route| route.description.clone()).collect();
     let proxies = proxy_identities(&descriptions);
     if !proxies.is_empty()
         && let Ok(records) = serde_json::to_string(&proxies)
     {
-        log::info!(target: "proxyhealth", records = records.as_str(); "proxy identity map");
+        log::info!(target: "proxyhealth", records:% = Json(&records); "proxy identity map");
     }
 }
 
-/// Logs whom TLS trusts. Loads the system's certificates, which takes a moment.
-pub(super) fn log_trust(trust: &Trust) {
-    let report = trust.report();
-    let json = |part: serde_json::Result<String>| part.unwrap_or_default();
-    let system = json(serde_json::to_string(&report.system_trust));
-    let bundle = json(serde_json::to_string(&report.extra_bundle));
-    log::info!(target: "process", system_trust = system.as_str(), extra_bundle = bundle.as_str();
-        "tls trust summary");
+/// Logs whom TLS trusts. On a thread of its own: reading the system's certificates takes milliseconds,
+/// which neither a start nor a first poll over plain HTTP has to wait for.
+pub(super) fn spawn_trust_summary(material: &Material, config: &Config) -> io::Result<JoinHandle<()>> {
+    let (trust, tls) = (material.trust().clone(), material.uses_tls(config));
+    std::thread::Builder::new().name("trust".into()).spawn(move || {
+        if tls {
+            trust.prepare();
+        }
+        let report = trust.report();
+        let system = serde_json::to_string(&report.system_trust).unwrap_or_default();
+        match report.extra_bundle.map(|bundle| serde_json::to_string(&bundle).unwrap_or_default()) {
+            Some(bundle) => log::info!(target: "process", system_trust:% = Json(&system),
+                extra_bundle:% = Json(&bundle); "tls trust summary"),
+            None => {
+                log::info!(target: "process", system_trust:% = Json(&system); "tls trust summary");
+            }
+        }
+    })
 }
 
 impl KnownRoute {

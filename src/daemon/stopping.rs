@@ -53,6 +53,9 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     // Not before: a child whose pipes are cut ends, which would be taken for a crash.
     daemon.mcp_cut.cancel();
     drop(daemon.probing.take());
+    if let Some(summary) = daemon.trust_summary.take() {
+        let _ = summary.join();
+    }
     if let Some(listener) = daemon.listener.take()
         && let Err(error) = listener.stop(deadline)
     {

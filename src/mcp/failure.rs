@@ -105,6 +105,15 @@ impl Failure {
         Failure::Broken { head: None, source, kind }
     }
 
+    /// Head of the reply, if there was one.
+    pub fn head(&self) -> Option<&Head> {
+        match self {
+            Failure::Rejected { head, .. } => Some(head),
+            Failure::Broken { head, .. } => head.as_ref(),
+            Failure::Lifecycle { .. } => None,
+        }
+    }
+
     /// A violation of the protocol by the server.
     pub fn protocol(head: Option<Head>) -> Failure {
         Failure::Broken { head, source: Source::Protocol, kind: FailureKind::InvalidProtocolResponse }

@@ -7,21 +7,15 @@ mod connector;
 mod parties;
 mod steps;
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
-use crate::config::flags::OwnFlag;
-use crate::config::settings::Kind;
-
-use super::args::{Parsed, flag, parse};
+use super::tree::{Call, Node, Shape, Words};
 use super::{Failure, help};
 
 use parties::{Parties, Target};
 
 /// Send real calls through a tunnel on this machine and print each step with its latency.
-///
-/// Without flags a demo MCP server answers. With --stdio or --url your own MCP server does: it is
-/// initialized and its tools are listed; a tool is called only if --tool names it.
-#[derive(FromArgs)]
+#[derive(ArgsInfo, FromArgs)]
 struct Demo {
     /// run the MCP server whose command line follows after --
     #[argh(switch)]
@@ -40,18 +34,24 @@ struct Demo {
     command: Vec<String>,
 }
 
-const FLAGS: &[OwnFlag] = &[
-    flag("stdio", Kind::Bool),
-    flag("url", Kind::Text),
-    flag("tool", Kind::Text),
-    flag("arguments", Kind::Text),
-];
+pub(super) static COMMAND: Node = Node {
+    name: "demo",
+    summary: "Send real calls through a tunnel on this machine and print each step",
+    about: "\
+Without flags a demo MCP server answers. With --stdio or --url your own MCP server does: it is
+initialized and its tools are listed; a tool is called only if --tool names it.",
+    examples: &[
+        "tunnel-client demo",
+        "tunnel-client demo --stdio -- python server.py",
+        "tunnel-client demo --url http://127.0.0.1:3001/mcp --tool echo --arguments '{\"input\":\"hi\"}'",
+    ],
+    declared: Some(Demo::get_args_info),
+    kind: Shape::Command { words: Words::Any("[-- <command>...]"), help: None, main },
+    ..Node::BLANK
+};
 
-pub(super) fn main(words: &[&str]) -> Result<(), Failure> {
-    let demo: Demo = match parse("tunnel-client demo", words, FLAGS)? {
-        Parsed::Command(demo) => demo,
-        Parsed::Help(text) => return help::print(&text),
-    };
+fn main(call: &Call) -> Result<(), Failure> {
+    let demo: Demo = call.arguments()?;
     let plan = steps::Plan::new(demo.tool.as_deref(), demo.arguments.as_deref())?;
     let target = target(demo)?;
     let parties = Parties::start(target)?;

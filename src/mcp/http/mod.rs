@@ -11,7 +11,7 @@ mod rejected;
 mod send;
 mod stream;
 
-pub use discovery::{DiscoveryReply, DiscoveryRequest, DiscoveryScope};
+pub use discovery::{DiscoveryReply, DiscoveryRequest, DiscoveryScope, resource_metadata_urls};
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

@@ -1,10 +1,9 @@
 //! A small MCP server with OAuth metadata, for demonstrations and first-use checks.
 //!
-//! Streamable HTTP at `/mcp` in both protocol eras, no authentication anywhere. Invariant: a fixed
-//! number of workers answers, none of them waits on a peer without a limit, and [`Stub::stop`] joins
-//! them at once, whatever connections are open.
+//! Streamable HTTP at `/mcp` in both protocol eras, no authentication anywhere. Invariant: no peer is
+//! waited for without a limit, and [`Stub::stop`] joins all threads at once, whatever connections are
+//! open.
 
-mod accept;
 mod endpoint;
 mod metadata;
 mod rules;
@@ -12,16 +11,13 @@ mod sessions;
 mod tools;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
-
 use crate::net::Cancel;
+use crate::net::front::{Bound, Front, Limits, Settings, WhenFull};
 
-use accept::Front;
 use endpoint::Service;
 
 /// Where the stub listens unless told otherwise: an ephemeral port of the loopback interface.
@@ -30,16 +26,23 @@ pub const DEFAULT_LISTEN_ADDR: &str = "127.0.0.1:0";
 pub const DEFAULT_NAME: &str = "mcp-stub";
 /// The version it gives itself unless told otherwise.
 pub const DEFAULT_VERSION: &str = "0.1.0";
-/// Requests answered at once; more wait.
-const WORKERS: usize = 4;
-/// Longest time for one write on a connection.
-const SOCKET_TIME: Duration = Duration::from_secs(5);
+/// Bounds of its connections.
+const LIMITS: Limits = Limits {
+    head: Duration::from_secs(5),
+    head_bytes: 16 * 1024,
+    idle: Duration::from_secs(120),
+    body: Duration::from_secs(10),
+    discard: Duration::from_secs(1),
+    write: Duration::from_secs(5),
+    connections: 128,
+};
+/// Longest time for replies in progress once it stops.
+const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// A running stub; dropping it stops it.
 pub struct Stub {
-    front: Arc<Front>,
+    front: Option<Front>,
     service: Arc<Service>,
-    workers: Vec<JoinHandle<()>>,
     cancel: Cancel,
     base: String,
 }
@@ -62,33 +65,17 @@ impl Stub {
             text => text.to_owned(),
         };
         let listener = TcpListener::bind(or(listen_addr, DEFAULT_LISTEN_ADDR))?;
-        // Accepted sockets inherit both. A receive time-out would be inherited too, but it also ends the
-        // wait for a connection, which tiny_http takes for the end of the listener.
-        set_socket_timeout(&listener, Timeout::Send, Some(SOCKET_TIME))?;
-        set_tcp_nodelay(&listener, true)?;
-        let address: SocketAddr = listener.local_addr()?;
+        let address = listener.local_addr()?;
         let cancel = Cancel::new();
-        let front = Arc::new(Front::new(listener, WORKERS, cancel.clone())?);
         let tools =
             tools::Tools { name: or(name, DEFAULT_NAME), version: or(version, DEFAULT_VERSION), countdown };
         let service = Arc::new(Service::new(tools, cancel.clone()));
-        let mut stub = Stub {
-            front: Arc::clone(&front),
-            service: Arc::clone(&service),
-            workers: Vec::new(),
-            cancel,
-            base: format!("http://{address}"),
-        };
-        for number in 1..=WORKERS {
-            let (front, service) = (Arc::clone(&front), Arc::clone(&service));
-            let worker = std::thread::Builder::new().name(format!("mcp-stub-{number}")).spawn(move || {
-                while let Some(request) = front.next() {
-                    service.answer(request);
-                }
-            })?;
-            stub.workers.push(worker);
-        }
-        Ok(stub)
+        let settings = Settings { name: "mcpclient", limits: LIMITS, when_full: WhenFull::Evict };
+        let answering: Arc<Service> = Arc::clone(&service);
+        let front = Front::start(vec![Bound::tcp(listener)?], settings, answering, |error| {
+            log::error!(target: "mcpclient", error:%; "MCP stub cannot accept connections");
+        })?;
+        Ok(Stub { front: Some(front), service, cancel, base: format!("http://{address}") })
     }
 
     /// Scheme, host and port.
@@ -111,14 +98,14 @@ impl Stub {
         format!("{}{}", self.base, metadata::SERVER_PATH)
     }
 
-    /// Stops answering and joins the workers; requests that are being answered are finished.
+    /// Stops accepting, finishes what is being answered and joins all threads.
     pub fn stop(&mut self) {
+        let Some(mut front) = self.front.take() else { return };
         self.cancel.cancel();
-        self.front.unblock();
-        for worker in self.workers.drain(..) {
-            let _ = worker.join();
-        }
         self.service.close_streams();
+        front.drain();
+        front.wait_drained(STOP_TIME);
+        front.stop();
     }
 }
 

@@ -238,6 +238,44 @@ fn the_probe_finds_the_stub_ready() {
 }
 
 #[test]
+fn a_request_that_announces_more_than_memory_holds_harms_nobody() {
+    let stub = stub();
+    let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000000000000000\r\n";
+    for (fields, status) in [
+        ("", 415),
+        ("Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n", 413),
+    ] {
+        let reply = raw(&stub, &format!("{head}{fields}\r\n"));
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+    }
+    assert_eq!(get(&stub, "/jwks").1, json!({"keys": []}));
+}
+
+#[test]
+fn a_second_listening_stream_takes_the_place_of_the_first() {
+    let stub = stub();
+    let session = open(&stub);
+    let listen = || {
+        let mut stream = TcpStream::connect(stub.base().strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!(
+            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nMcp-Session-Id: {session}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 15]).unwrap();
+        stream
+    };
+    let mut first = listen();
+    let _second = listen();
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"\r\n\r\n0\r\n\r\n") {
+        let mut byte = [0];
+        first.read_exact(&mut byte).unwrap();
+        rest.push(byte[0]);
+    }
+}
+
+#[test]
 fn it_stops_at_once_with_idle_connections_and_streams_open() {
     let mut stub = stub();
     let session = open(&stub);

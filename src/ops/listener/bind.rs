@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -93,6 +94,11 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes it, unless something else stands there by now.
     pub(super) fn remove(&self) -> Result<(), FileError> {
         let missing_is_fine = |error: io::Error| match error.kind() {
@@ -225,12 +231,29 @@ fn bind_failed(path: &Path, error: Errno) -> ListenError {
     ListenError::Bind { network: "unix", address: path.display().to_string(), error: error.into() }
 }
 
-/// Removes the socket at `path` if nobody accepts connections on it.
-fn clear_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
+/// Whether [`bind_unix`] would succeed, as far as can be told without making anything.
+pub(super) fn check_unix(path: &Path) -> Result<(), ListenError> {
+    let address = SocketAddrUnix::new(path).map_err(|error| bind_failed(path, error))?;
+    stale(path, &address)?;
+    let above =
+        path.ancestors().skip(1).map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let directory = above.into_iter().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    let failed =
+        |error: io::Error| ListenError::Path { action: "create directory of", path: path.to_owned(), error };
+    if !directory.is_dir() {
+        return Err(failed(Errno::NOTDIR.into()));
+    }
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| bind_failed(path, error))
+}
+
+/// The socket at `path` if nobody accepts connections on it; `None` if there is none.
+fn stale(path: &Path, address: &SocketAddrUnix) -> Result<Option<std::fs::Metadata>, ListenError> {
     let failed = |action, error: io::Error| ListenError::Path { action, path: path.to_owned(), error };
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(failed("inspect", error)),
     };
     if !found.file_type().is_socket() {
@@ -241,11 +264,17 @@ fn clear_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError>
     let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         .map_err(|error| failed("probe", error.into()))?;
     match connect(&probe, address) {
-        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => return Err(ListenError::InUse(path.to_owned())),
-        Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::CONNREFUSED) => {}
-        Err(error) => return Err(failed("probe", error.into())),
+        Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => Err(ListenError::InUse(path.to_owned())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::CONNREFUSED) => Ok(Some(found)),
+        Err(error) => Err(failed("probe", error.into())),
     }
+}
+
+/// Removes the socket at `path` if nobody accepts connections on it.
+fn clear_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
+    let failed = |action, error: io::Error| ListenError::Path { action, path: path.to_owned(), error };
+    let Some(found) = stale(path, address)? else { return Ok(()) };
     // Taken aside before it is removed: if another process has put its own socket there since, that
     // one comes back.
     let random = random_hex().map_err(|error| failed("clear", io::Error::other(error)))?;
