@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use crate::control_plane::{HttpExchange, PollObserver, PollOutcome, PollTrouble, TunnelMetadata};
 use crate::dispatch::{Delivered, Observer, Queue};
 use crate::ids::{Channel, TunnelId};
-use crate::ops::{Answered, HttpRequest, Metadata, Metrics, PollEnd, State};
+use crate::mcp::Binding;
+use crate::ops::{Answered, ChildReport, HttpRequest, Metadata, Metrics, PollEnd, State};
 
 /// Hears the control plane's side and the dispatcher.
 pub(super) struct Observers {
@@ -24,6 +25,22 @@ impl Observers {
 
     pub(super) fn watch_queue(&self, queue: Queue) {
         self.metrics.watch_queue(queue.capacity(), move || queue.len());
+    }
+
+    /// Has the metrics tell how the child process of `channel` is doing, if it has one.
+    pub(super) fn watch_child(&self, channel: &Channel, binding: &Arc<Binding>) {
+        if !matches!(**binding, Binding::Stdio(_)) {
+            return;
+        }
+        let binding = Arc::downgrade(binding);
+        self.metrics.watch_child(channel.as_str(), move || match binding.upgrade().as_deref() {
+            Some(Binding::Stdio(child)) => {
+                let health = child.health();
+                let restarts = health.restarts_by_reason.iter().map(|(reason, n)| (reason.label(), *n));
+                ChildReport { up: health.running, restarts: restarts.collect() }
+            }
+            _ => ChildReport::default(),
+        });
     }
 
     pub(super) fn metrics(&self) -> Arc<Metrics> {
