@@ -113,7 +113,7 @@ fn the_embedded_stub_serves_channel_main() {
     let session = [("Mcp-Session-Id", opened.header("Mcp-Session-Id").expect("a session"))];
     let call = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"input":"hello"}}}"#;
     let reply = connector.post(call, &session);
-    assert_eq!(reply.json()["result"]["structuredContent"]["echoed"], "hello", "{}", reply.text());
+    assert!(reply.text().contains(r#""structuredContent":{"echoed":"hello"}"#), "{}", reply.text());
     assert_eq!(client.terminate().code(), Some(0));
 }
 
