@@ -127,7 +127,15 @@ fn flags(text: &mut String, title: &str, own: &[OwnFlag], settings: &[&'static S
 }
 
 fn own_row(flag: &OwnFlag) -> (String, String) {
-    (format!("--{} {}", flag.name, flag.kind.value_name()), with_default(flag.help, flag.default))
+    (format!("--{} {}", flag.name, flag.kind.value_name()), with_default(&sentence(flag.help), flag.default))
+}
+
+/// `text` with a capital at its start and a full stop at its end.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).chain(['.']).collect())
 }
 
 fn setting_row(setting: &Setting) -> (String, String) {

@@ -26,6 +26,8 @@ const ATTEMPTS: u32 = 3;
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(15);
 /// Longest posting, all attempts and waits together.
 const POSTING_TIME_MAX: Duration = Duration::from_secs(60);
+/// Pause before a connection is tried again for which this host has no room.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
@@ -75,6 +77,7 @@ impl Client {
         let is_final = posting.body.is_final();
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut server_errors = 0;
+        let mut exhausted = false;
         loop {
             if self.cancel.is_cancelled() {
                 return report.ended(Delivery::Cancelled);
@@ -110,6 +113,17 @@ impl Client {
                     }
                     if error.cause == Cause::InvalidRequest || (!is_final && error.written) {
                         return report;
+                    }
+                    if is_final && error.cause == Cause::Exhausted {
+                        // Nothing left this host: no attempt, however often it happens until the time ends.
+                        report.attempts -= 1;
+                        if !std::mem::replace(&mut exhausted, true) {
+                            log_retry(posting, &report, EXHAUSTED_PAUSE);
+                        }
+                        if self.cancel.wait(EXHAUSTED_PAUSE) {
+                            return report.ended(Delivery::Cancelled);
+                        }
+                        continue;
                     }
                     None
                 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::control_plane::{HttpExchange, PollObserver, PollOutcome};
+use crate::control_plane::{HttpExchange, PollObserver, PollOutcome, PollTrouble, TunnelMetadata};
 use crate::dispatch::{Delivered, Observer, Queue};
 use crate::ids::{Channel, TunnelId};
 use crate::mcp::Binding;
 use crate::mcp::http::{HttpObserver, HttpSent};
-use crate::ops::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, State};
+use crate::ops::{Answered, ChildReport, HttpRequest, Metadata, Metrics, PollEnd, State};
 
 /// Hears the control plane's side and the dispatcher.
 pub(super) struct Observers {
@@ -62,6 +62,18 @@ impl PollObserver for Observers {
             PollOutcome::Failed => PollEnd::Failed,
         };
         self.metrics.poll_finished(latency, end);
+    }
+
+    fn poll_failed(&self, trouble: &PollTrouble) {
+        self.state.poll_failed(trouble.text.as_str());
+    }
+
+    fn metadata_settled(&self, outcome: &Result<TunnelMetadata, String>) {
+        self.state.set_metadata(outcome.clone().map(|known| Metadata {
+            id: known.id,
+            name: known.name,
+            description: known.description,
+        }));
     }
 
     fn poll_succeeded(&self, _at: SystemTime) {

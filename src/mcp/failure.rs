@@ -135,7 +135,9 @@ fn classify(cause: Cause) -> (Source, FailureKind) {
         Cause::ConnectionRefused => (Source::Connect, FailureKind::ConnectionRefused),
         Cause::NetworkUnreachable => (Source::Connect, FailureKind::NetworkUnreachable),
         Cause::HostUnreachable => (Source::Connect, FailureKind::HostUnreachable),
-        Cause::SocketMissing | Cause::Dial | Cause::ProxyRefused(_) => (Source::Connect, FailureKind::Dial),
+        Cause::SocketMissing | Cause::Exhausted | Cause::Dial | Cause::ProxyRefused(_) => {
+            (Source::Connect, FailureKind::Dial)
+        }
         Cause::ClosedPipe => (Source::TransportClosed, FailureKind::ClosedPipe),
         Cause::Eof => (Source::TransportClosed, FailureKind::Eof),
         Cause::UnexpectedEof => (Source::TransportClosed, FailureKind::UnexpectedEof),

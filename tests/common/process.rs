@@ -43,10 +43,17 @@ impl Client {
 
     /// The same without a base URL.
     pub fn start_bare(arguments: &[&str], variables: &[(&str, &str)]) -> Client {
+        Client::start_through(&[client_binary()], arguments, variables)
+    }
+
+    /// The same by a command that ends in running what follows it as the client's arguments.
+    pub fn start_through(command: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Client {
+        let (program, first) = command.split_first().expect("a program");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url_file = directory.path().join("health.url");
-        let mut command = Command::new(client_binary());
+        let mut command = Command::new(program);
         command
+            .args(first)
             .arg("run")
             .args(["--control-plane.tunnel-id", TUNNEL_ID])
             .args(["--health.listen-addr", "127.0.0.1:0", "--health.url-file"])

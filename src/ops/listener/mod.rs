@@ -19,6 +19,8 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use self::bind::{Listening, SocketFile};
 use self::files::OwnFile;
 use crate::config::Health;
@@ -46,7 +48,8 @@ pub struct Limits {
     pub body: Duration,
     /// Time for the peer to take an answer, or one piece of a stream.
     pub write: Duration,
-    /// Connections at one time; one more replaces the one that has been waited for longest.
+    /// Connections at one time, a quarter of the process's descriptors at most; one more replaces the one
+    /// that has been waited for longest.
     pub connections: usize,
 }
 
@@ -60,6 +63,12 @@ impl Default for Limits {
             connections: 128,
         }
     }
+}
+
+/// A part of the descriptors that this process may have: the others are for the work.
+fn affordable_connections() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current;
+    allowed.map_or(usize::MAX, |allowed| usize::try_from(allowed / 4).unwrap_or(usize::MAX).max(4))
 }
 
 /// Whether [`Listener::bind`] would get its address now. Leaves no traces.
@@ -126,7 +135,7 @@ impl Listener {
                 Listening::Tcp(_) => None,
             },
             listening: Mutex::new(Some(listening)),
-            limits,
+            limits: Limits { connections: limits.connections.min(affordable_connections()), ..limits },
             base_url,
             address,
             url_file: None,
