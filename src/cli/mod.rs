@@ -61,7 +61,7 @@ impl Failure {
     }
 
     /// The error as the JSON document that `--json` promises.
-    fn as_json(mut self) -> Failure {
+    fn into_json(mut self) -> Failure {
         let plain = || serde_json::json!({ "error": { "message": &self.message } });
         self.document = Some(self.document.take().unwrap_or_else(plain));
         self.json = true;
