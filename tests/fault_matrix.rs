@@ -86,7 +86,7 @@ impl Subject {
         let before = self.baseline.as_ref().expect("a baseline");
         let end = Instant::now() + PATIENCE / 3;
         loop {
-            let difference = Census::of(self.client.pid(), &self.tag).difference(before)?;
+            let difference = Census::of(self.client.pid(), &self.tag).surplus(before)?;
             if Instant::now() > end {
                 return Some(difference);
             }
@@ -103,7 +103,7 @@ impl Subject {
     fn run(&mut self, rows: &[Row], server: Option<&FaultServer>) {
         let channels: Vec<&str> = rows.iter().map(|(name, _)| *name).chain(["main"]).collect();
         self.settle(&channels, server);
-        self.baseline = Some(Census::of(self.client.pid(), &self.tag));
+        self.baseline = Some(Census::settled(self.client.pid(), &self.tag));
         let running = AtomicBool::new(true);
         let mut wrong: Vec<String> = std::thread::scope(|scope| {
             let bystander = scope.spawn(|| self.bystander(&running));
@@ -129,7 +129,7 @@ impl Subject {
     /// The same for servers that never work: nothing but the answers can be checked.
     fn run_dead(&mut self, rows: &[Row], server: &FaultServer) {
         self.settle(&["main"], Some(server));
-        self.baseline = Some(Census::of(self.client.pid(), &self.tag));
+        self.baseline = Some(Census::settled(self.client.pid(), &self.tag));
         let mut wrong: Vec<String> = std::thread::scope(|scope| {
             let lanes: Vec<_> = rows
                 .iter()
@@ -459,7 +459,7 @@ fn a_response_endpoint_that_fails_is_tried_again_where_that_helps_and_the_call_i
         endpoint.filter(|e| e.always || place == 1).map_or(Ruling::Accept, |e| (e.ruling)())
     });
     subject.settle(&["main"], Some(&server));
-    subject.baseline = Some(Census::of(subject.client.pid(), &subject.tag));
+    subject.baseline = Some(Census::settled(subject.client.pid(), &subject.tag));
     let kinds = [Kind::Call, Kind::Notification, Kind::Termination, Kind::Malformed];
     let mut issued = Vec::new();
     for endpoint in ENDPOINTS {
@@ -532,7 +532,7 @@ fn a_response_endpoint_that_never_replies_holds_a_command_no_longer_than_its_dea
         |post, _| if post.request_id.contains("~stalls/") { Ruling::Stall } else { Ruling::Accept },
     );
     subject.settle(&["main"], Some(&server));
-    subject.baseline = Some(Census::of(subject.client.pid(), &subject.tag));
+    subject.baseline = Some(Census::settled(subject.client.pid(), &subject.tag));
     let lane = subject.lane("main", "none", WORKS);
     // More than there are workers: each must be free again.
     let issued: Vec<_> = (0..60).map(|_| lane.issue(Kind::HastyCall, "none~stalls")).collect();
