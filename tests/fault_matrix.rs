@@ -553,3 +553,31 @@ fn a_response_endpoint_that_never_replies_holds_a_command_no_longer_than_its_dea
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn a_call_whose_notifications_nobody_takes_does_not_hold_up_the_others_of_its_child() {
+    let arguments: Vec<String> = command("main", "matrix_child.sh")
+        .into_iter()
+        .chain(["--mcp.connection-max-ttl".to_owned(), "60s".to_owned()])
+        .collect();
+    let mut subject = Subject::start(&arguments);
+    // Each takes its time: the control plane is slow, not down.
+    subject.plane.set_rule(|post, _| {
+        if !post.is_terminal() {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ruling::Accept
+    });
+    let lane = subject.lane("main", "none", WORKS);
+    let flooded = lane.issue(Kind::Call, "pours");
+    eventually("the flood runs", || !subject.plane.posts_of(&flooded).is_empty());
+    let started = Instant::now();
+    let mut wrong = Vec::new();
+    lane.check_alive("beside a flood", &mut wrong);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(subject.plane.posts_of(&flooded).iter().all(|post| !post.is_terminal()), "it still runs");
+    subject.client.signal(rustix::process::Signal::TERM);
+    subject.client.signal(rustix::process::Signal::KILL);
+    wait_gone(&subject.tag);
+}
