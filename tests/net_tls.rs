@@ -1,96 +1,25 @@
 //! TLS over real sockets: trust, names, validity, client certificates, proxies in between.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "net_support/authority.rs"]
+mod authority;
 mod net_support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authority::{Authority, Identity};
 use net_support::*;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
-};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tunnel_client::net::{
-    Cancel, Cause, ClientCertificate, Deadline, Error, HttpClient, Origin, OriginCertificate, ProxyPolicy,
-    ProxyUrl, Request, Route, Trust, Uri, Via,
+    Cancel, Cause, Deadline, Error, HttpClient, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Request,
+    Route, Trust, Uri, Via,
 };
-
-/// A certificate authority of our own, and what it signs.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: rcgen::Certificate,
-    directory: tempfile::TempDir,
-}
-
-/// A certificate with its key.
-struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: KeyPair,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, "Test CA");
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate().unwrap();
-        let certificate = parameters.self_signed(&key).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
-        Authority { issuer: Issuer::new(parameters, key), certificate, directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn trust(&self) -> Trust {
-        Trust::load(Some(&self.path("ca.pem"))).unwrap()
-    }
-
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
-        let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        change(&mut parameters);
-        let key = KeyPair::generate().unwrap();
-        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
-        Identity { chain: vec![certificate.der().clone()], key, pem: certificate.pem() }
-    }
-
-    fn client_certificate(&self) -> ClientCertificate {
-        let identity = self.sign("client", |_| {});
-        std::fs::write(self.path("client.pem"), &identity.pem).unwrap();
-        std::fs::write(self.path("client.key"), identity.key.serialize_pem()).unwrap();
-        ClientCertificate::load(&self.path("client.pem"), &self.path("client.key")).unwrap()
-    }
-
-    /// Settings of a server that demands a certificate of ours.
-    fn demanding(&self, identity: &Identity) -> Arc<ServerConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.der().clone()).unwrap();
-        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-        let builder = ServerConfig::builder().with_client_cert_verifier(verifier);
-        Arc::new(builder.with_single_cert(identity.chain.clone(), identity.private_key()).unwrap())
-    }
-}
-
-impl Identity {
-    fn private_key(&self) -> PrivateKeyDer<'static> {
-        PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
-    }
-
-    fn config(&self) -> Arc<ServerConfig> {
-        let builder = ServerConfig::builder().with_no_client_auth();
-        Arc::new(builder.with_single_cert(self.chain.clone(), self.private_key()).unwrap())
-    }
-}
 
 /// Answers every request over TLS with `reply`; notes requests, and `anonymous` or `identified` first.
 fn tls_server(config: Arc<ServerConfig>, reply: String) -> Server {

@@ -136,7 +136,12 @@ fn a_single_tunnel_is_served_from_flags_and_ends_with_the_signal() {
     assert!(server.wait().success());
     assert!(!server.url_file.exists());
     let log = server.stderr();
-    assert!(log.contains("listening") && log.contains("command ended"), "{log}");
+    let line = |text: &str| log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{log}"));
+    assert!(line(" INFO listening ").ends_with(&format!(" component=server url={}", server.url)), "{log}");
+    let ended = line(" INFO command ended ");
+    for field in ["command_type=jsonrpc", "outcome=answered", "status=200", "client_instance_id="] {
+        assert!(ended.contains(&format!(" {field}")), "{ended}");
+    }
     assert!(!log.contains(site::KEY) && !log.contains(command["shard_token"].as_str().unwrap()), "{log}");
 }
 

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::ids::TunnelId;
+use crate::ops::log::install_plain;
 use crate::server::{ServerConfig, SimpleOptions, Standalone, parse_duration, parse_listen};
 
 /// How long delivered commands may still be answered while stopping.
@@ -81,7 +82,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
     };
     let config = flags.config()?;
     // Another logger, set up by whoever embeds this, stays.
-    let _ = simplelog::WriteLogger::init(flags.log_level, simplelog::Config::default(), io::stderr());
+    let _ = install_plain(flags.log_level);
     raise_descriptor_limit(&config);
     let signals = SignalThread::start().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let server = Standalone::start(config).map_err(|error| error.to_string())?;

@@ -65,6 +65,7 @@ pub struct Settings {
 pub struct Client {
     pub(super) endpoints: Endpoints,
     headers: HeaderMap,
+    api_key: Secret<String>,
     server_info: ServerInfo,
     pub(super) poll_http: HttpClient,
     pub(super) post_http: HttpClient,
@@ -154,6 +155,7 @@ impl Client {
         Ok(Client {
             endpoints,
             headers,
+            api_key: settings.api_key,
             server_info,
             poll_http: HttpClient::new(route, &poll_cut),
             post_http: HttpClient::new(route, cancel),
@@ -177,6 +179,12 @@ impl Client {
     /// A pool of its own for requests that `cancel` shall cut apart from all others.
     pub(super) fn separate_http(&self, cancel: &Cancel) -> HttpClient {
         HttpClient::new(&self.route, cancel)
+    }
+
+    /// What an error reply says, without the secrets that went out with its request.
+    pub(super) fn error_detail(&self, reply: Reply, shard_token: Option<&Secret<String>>) -> ErrorDetail {
+        let token = shard_token.map_or("", |token| token.expose().as_str());
+        reply.read_error().without(&[self.api_key.expose(), token])
     }
 
     /// Sends one request and waits for the reply's head.
@@ -223,7 +231,7 @@ impl Reply {
     }
 
     /// What an error reply says: the start of its body is parsed, a bounded rest drained.
-    pub(super) fn read_error(mut self) -> ErrorDetail {
+    fn read_error(mut self) -> ErrorDetail {
         let (detail, bytes) = read_error_body(&mut self.body, ERROR_BODY_BYTES);
         if let Some(head) = self.dump {
             raw_http::log_response(head, &Ok::<_, Error>(bytes));

@@ -1,5 +1,6 @@
 //! What an error reply of the control plane says, and how it is shown.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use serde_json::value::RawValue;
 use ureq::http::StatusCode;
 
 use super::mitigation::mitigation;
+use crate::redact::known_values;
 
 /// Most bytes of an error body that are parsed.
 pub(super) const ERROR_BODY_BYTES: usize = 64 * 1024;
@@ -50,6 +52,16 @@ impl ErrorDetail {
     /// The body could not be read.
     pub(super) fn unreadable(cause: &dyn fmt::Display) -> ErrorDetail {
         ErrorDetail { message: format!("read error body: {cause}"), ..ErrorDetail::default() }
+    }
+
+    /// Takes out `secrets`, which a peer may have echoed: they must not get into logs this way.
+    pub(super) fn without(mut self, secrets: &[&str]) -> ErrorDetail {
+        for part in [&mut self.code, &mut self.kind, &mut self.message, &mut self.raw] {
+            if let Cow::Owned(hidden) = known_values(part, secrets) {
+                *part = hidden;
+            }
+        }
+        self
     }
 
     /// What the operator can do, for known codes.

@@ -1,15 +1,16 @@
-//! Log events of the control plane's side, with fields that may be absent.
+//! Log events with fields that may be absent.
 //!
 //! The macros of `log` take a fixed set of fields; operators filter on ours by presence.
 
 use log::kv::Value;
 use log::{Level, Record};
 
-/// The component's name: what operators filter on.
+/// This room's component: what operators filter on.
 const TARGET: &str = "controlplane";
 
 /// One event in the making. Values are borrowed: nothing is formatted unless a sink wants it.
-pub(super) struct Event<'a> {
+pub(crate) struct Event<'a> {
+    target: &'static str,
     level: Level,
     wanted: bool,
     fields: Vec<(&'static str, Value<'a>)>,
@@ -17,17 +18,31 @@ pub(super) struct Event<'a> {
 
 /// Whether events of `level` are wanted; asked before collecting fields on a busy path.
 pub(super) fn enabled(level: Level) -> bool {
-    cfg!(test) || log::log_enabled!(target: TARGET, level)
+    wanted(TARGET, level)
+}
+
+fn wanted(target: &'static str, level: Level) -> bool {
+    cfg!(test) || log::log_enabled!(target: target, level)
 }
 
 impl<'a> Event<'a> {
-    /// An event without fields.
+    /// An event of this room, without fields.
     pub(super) fn at(level: Level) -> Event<'a> {
-        Event { level, wanted: enabled(level), fields: Vec::new() }
+        Event::of(TARGET, level)
+    }
+
+    /// An event of the component `target`, without fields.
+    pub(crate) fn of(target: &'static str, level: Level) -> Event<'a> {
+        Event { target, level, wanted: wanted(target, level), fields: Vec::new() }
+    }
+
+    /// Whether anybody wants it: asked before values are made that cost something.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
     }
 
     /// Adds a field.
-    pub(super) fn with(mut self, key: &'static str, value: impl Into<Value<'a>>) -> Event<'a> {
+    pub(crate) fn with(mut self, key: &'static str, value: impl Into<Value<'a>>) -> Event<'a> {
         if self.wanted {
             self.fields.push((key, value.into()));
         }
@@ -35,7 +50,7 @@ impl<'a> Event<'a> {
     }
 
     /// Adds a field if there is a value.
-    pub(super) fn with_some(self, key: &'static str, value: Option<impl Into<Value<'a>>>) -> Event<'a> {
+    pub(crate) fn with_some(self, key: &'static str, value: Option<impl Into<Value<'a>>>) -> Event<'a> {
         match value {
             Some(value) => self.with(key, value),
             None => self,
@@ -43,7 +58,7 @@ impl<'a> Event<'a> {
     }
 
     /// Writes it.
-    pub(super) fn emit(self, message: &str) {
+    pub(crate) fn emit(self, message: &str) {
         if !self.wanted {
             return;
         }
@@ -52,7 +67,7 @@ impl<'a> Event<'a> {
         log::logger().log(
             &Record::builder()
                 .level(self.level)
-                .target(TARGET)
+                .target(self.target)
                 .module_path_static(Some(module_path!()))
                 .key_values(&self.fields)
                 .args(format_args!("{message}"))
@@ -63,17 +78,17 @@ impl<'a> Event<'a> {
 
 /// The events of each test's thread.
 #[cfg(test)]
-pub(super) mod captured {
+pub(crate) mod captured {
     use super::*;
     use std::cell::RefCell;
     use std::collections::BTreeMap;
 
     /// An event as a sink would see it.
     #[derive(Debug)]
-    pub(in crate::control_plane) struct Captured {
-        pub(in crate::control_plane) level: Level,
-        pub(in crate::control_plane) message: String,
-        pub(in crate::control_plane) fields: BTreeMap<&'static str, String>,
+    pub(crate) struct Captured {
+        pub(crate) level: Level,
+        pub(crate) message: String,
+        pub(crate) fields: BTreeMap<&'static str, String>,
     }
 
     thread_local! {
@@ -86,7 +101,7 @@ pub(super) mod captured {
     }
 
     /// What this thread has logged since the last call.
-    pub(in crate::control_plane) fn take() -> Vec<Captured> {
+    pub(crate) fn take() -> Vec<Captured> {
         EVENTS.take()
     }
 }

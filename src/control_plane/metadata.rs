@@ -87,7 +87,10 @@ impl Client {
         let reply = self.send(http, outgoing).map_err(MetadataError::Transport)?;
         match reply.status {
             200..=299 => parse(&reply.read(BODY_BYTES).map_err(MetadataError::Transport)?),
-            status => Err(MetadataError::Status(StatusError { status, detail: reply.read_error() })),
+            status => {
+                let detail = self.error_detail(reply, None);
+                Err(MetadataError::Status(StatusError { status, detail }))
+            }
         }
     }
 }
@@ -100,6 +103,7 @@ impl MetadataFetch {
         let (result, stop) = (slot.clone(), cancel.clone());
         let thread = thread::Builder::new().name("tunnel-metadata".to_owned()).spawn(move || {
             if let Some(outcome) = fetch(&client, &stop) {
+                client.observer.metadata_settled(&outcome);
                 result.store(outcome);
             }
         })?;

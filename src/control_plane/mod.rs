@@ -8,7 +8,7 @@ mod client;
 mod decode;
 mod endpoints;
 mod errors;
-mod event;
+pub(crate) mod event;
 mod headers;
 mod identity;
 mod metadata;

@@ -122,7 +122,7 @@ impl Client {
                 }
             }
             status => {
-                let detail = reply.read_error();
+                let detail = self.error_detail(reply, None);
                 failed(PollFailure::Status(Box::new(StatusError { status, detail })), tunnel_request_id)
             }
         }

@@ -4,6 +4,7 @@
 //! ends in the queue or is handed back when the loop stops.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -26,6 +27,9 @@ use crate::net::Cancel;
 const FULL_RECHECK: Duration = Duration::from_millis(100);
 /// How long a reply whose head has arrived may take to finish once the poller has to stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Pause after a panic, so that one which repeats itself does no harm.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where commands go.
 pub trait CommandSink: Send + Sync {
@@ -115,33 +119,42 @@ impl Poller {
             Event::at(Level::Info).with("reason", "ready").emit("poller started");
         }
         while !stop.is_cancelled() {
-            let free = self.sink.free();
-            if free == 0 {
-                self.sink.wait_for_room(stop);
-                continue;
-            }
-            let limit = free.min(POLL_LIMIT_MAX);
-            let started = Instant::now();
-            let Some(polled) = self.poll_once(limit, stop, &phase) else { break };
-            let delay = match polled {
-                Ok(batch) => {
-                    let empty = batch.total == 0;
-                    self.accept(batch, limit, stop, &mut leftovers);
-                    pace.after_success(empty, started.elapsed(), self.client.poll_timeout)
-                }
-                Err(_) if stop.is_cancelled() => break,
-                Err(error) => {
-                    let delay = pace.after_failure(&error);
-                    self.report_failure(&error, delay);
-                    delay
-                }
-            };
-            if !delay.is_zero() {
-                stop.wait(delay);
+            let cycle = AssertUnwindSafe(|| self.cycle(stop, &phase, &mut pace, &mut leftovers));
+            // A client that no longer polls looks alive and is of no use to anybody.
+            if catch_unwind(cycle).is_err() {
+                Event::at(Level::Error).emit("the poller panicked; this is a bug, please report it");
+                stop.wait(PANIC_PAUSE);
             }
         }
         Event::at(Level::Info).with("reason", "shutdown").emit("poller stopped");
         leftovers
+    }
+
+    /// Waits for room, polls once, queues what came, and pauses as long as it should.
+    fn cycle(&self, stop: &Cancel, phase: &Mutex<Phase>, pace: &mut Pace, leftovers: &mut Vec<Command>) {
+        let free = self.sink.free();
+        if free == 0 {
+            return self.sink.wait_for_room(stop);
+        }
+        let limit = free.min(POLL_LIMIT_MAX);
+        let started = Instant::now();
+        let delay = match self.poll_once(limit, stop, phase) {
+            None => return,
+            Some(Ok(batch)) => {
+                let empty = batch.total == 0;
+                self.accept(batch, limit, stop, leftovers);
+                pace.after_success(empty, started.elapsed(), self.client.poll_timeout)
+            }
+            Some(Err(_)) if stop.is_cancelled() => return,
+            Some(Err(error)) => {
+                let delay = pace.after_failure(&error);
+                self.report_failure(&error, delay);
+                delay
+            }
+        };
+        if !delay.is_zero() {
+            stop.wait(delay);
+        }
     }
 
     /// One poll; `None` if it was not to be sent any more.
@@ -246,13 +259,15 @@ impl Poller {
     fn report_failure(&self, error: &PollError, delay: Duration) {
         let text = error.to_string();
         let status = error.status();
-        let changed = self.state.failed(PollTrouble {
+        let trouble = PollTrouble {
             at: SystemTime::now(),
             text: text.clone(),
             status: status.map(|status| status.status),
             code: status.map_or_else(String::new, |status| status.detail.code.clone()),
             mitigation: status.and_then(|status| status.detail.mitigation()),
-        });
+        };
+        self.observer.poll_failed(&trouble);
+        let changed = self.state.failed(trouble);
         let quiet = !changed && status.is_some_and(|status| Pace::needs_operator(status.status));
         let timed_out = matches!(error.failure, PollFailure::Timeout);
         let line = status.map(super::StatusError::status_line);

@@ -16,6 +16,7 @@ use super::identity::{CLIENT_REQUEST_ID, SHARD_TOKEN};
 use super::types::{Command, Delivery, Posting, ResponseBody, Work};
 use crate::jsonrpc::Id;
 use crate::net::{Backoff, Cause, Deadline, HeaderList, HeaderMap, HeaderValue, Method, header};
+use crate::secret::Secret;
 
 /// Path template of responses, for metrics.
 const ROUTE: &str = "/v1/tunnels/{tunnel_id}/response";
@@ -25,6 +26,8 @@ const ATTEMPTS: u32 = 3;
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(15);
 /// Longest posting, all attempts and waits together.
 const POSTING_TIME_MAX: Duration = Duration::from_secs(60);
+/// Pause before a connection is tried again for which this host has no room.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
@@ -74,6 +77,7 @@ impl Client {
         let is_final = posting.body.is_final();
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let mut server_errors = 0;
+        let mut exhausted = false;
         loop {
             if self.cancel.is_cancelled() {
                 return report.ended(Delivery::Cancelled);
@@ -82,7 +86,7 @@ impl Client {
                 return report.ended(out_of_time);
             }
             report.attempts += 1;
-            let attempt = self.attempt(&headers, &body, deadline, &mut report);
+            let attempt = self.attempt(&posting.command.shard_token, &headers, &body, deadline, &mut report);
             let retry_after = match attempt {
                 Attempt::Status { status: 200, .. } => return report.ended(Delivery::Delivered),
                 Attempt::Status { status: 404, error, .. } => {
@@ -110,6 +114,17 @@ impl Client {
                     if error.cause == Cause::InvalidRequest || (!is_final && error.written) {
                         return report;
                     }
+                    if is_final && error.cause == Cause::Exhausted {
+                        // Nothing left this host: no attempt, however often it happens until the time ends.
+                        report.attempts -= 1;
+                        if !std::mem::replace(&mut exhausted, true) {
+                            log_retry(posting, &report, EXHAUSTED_PAUSE);
+                        }
+                        if self.cancel.wait(EXHAUSTED_PAUSE) {
+                            return report.ended(Delivery::Cancelled);
+                        }
+                        continue;
+                    }
                     None
                 }
             };
@@ -127,7 +142,14 @@ impl Client {
         }
     }
 
-    fn attempt(&self, headers: &HeaderMap, body: &[u8], deadline: Deadline, report: &mut Report) -> Attempt {
+    fn attempt(
+        &self,
+        token: &Secret<String>,
+        headers: &HeaderMap,
+        body: &[u8],
+        deadline: Deadline,
+        report: &mut Report,
+    ) -> Attempt {
         let outgoing = Outgoing {
             route: ROUTE,
             method: Method::POST,
@@ -147,7 +169,7 @@ impl Client {
                 reply.discard();
                 None
             }
-            _ => Some(StatusError { status, detail: reply.read_error() }),
+            _ => Some(StatusError { status, detail: self.error_detail(reply, Some(token)) }),
         };
         Attempt::Status { status, retry_after, error }
     }

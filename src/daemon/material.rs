@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::config::{
     CertificatePair, Config, INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE,
-    Mcp, McpTarget, ProxySetting, Switch,
+    Mcp, McpBinding, McpTarget, ProxySetting, Switch,
 };
 use crate::ids::Channel;
 use crate::mcp::Binding;
@@ -19,14 +19,26 @@ use crate::net::{
     Trust, Via,
 };
 
+use super::routes::{self, KnownRoute};
+
 /// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
 const SPARE_CONNECTIONS: usize = 2;
 
 /// Loaded and checked, nothing opened.
 pub struct Material {
+    trust: Trust,
     control_plane: Route,
-    /// One for each HTTP binding of the configuration, in order.
+    /// One for each binding of the configuration, in order; none for a child process.
     mcp: Vec<Option<Route>>,
+    routes: Vec<KnownRoute>,
+}
+
+/// A binding that is not started yet.
+pub(super) struct BuiltBinding {
+    pub(super) channel: Channel,
+    pub(super) binding: Arc<Binding>,
+    /// Whether commands of its channel are polled; if not, its child runs, but nothing is routed to it.
+    pub(super) polled: bool,
 }
 
 /// A file that the configuration names cannot be used.
@@ -48,11 +60,32 @@ impl Material {
             client_certificate: certificate
                 .map(|pair| origin_certificate(pair, &settings.base_url, INVALID_CONTROL_PLANE_CERTIFICATE))
                 .transpose()?,
-            limits: limits(config.mcp.max_concurrent_requests + SPARE_CONNECTIONS),
+            limits: limits(config.mcp.max_concurrent_requests.saturating_add(SPARE_CONNECTIONS)),
             ..Route::new(via, trust.clone())
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
-        Ok(Material { control_plane, mcp: mcp.collect::<Result<_, _>>()? })
+        let mcp: Vec<_> = mcp.collect::<Result<_, _>>()?;
+        let routes = routes::all(config, &control_plane, &mcp)?;
+        Ok(Material { trust, control_plane, mcp, routes })
+    }
+
+    /// Whom TLS trusts.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// All routes of the configuration, as operators see them.
+    pub(super) fn routes(&self) -> &[KnownRoute] {
+        &self.routes
+    }
+
+    /// Whether any target is reached over TLS.
+    pub(super) fn uses_tls(&self, config: &Config) -> bool {
+        let mcp = config.mcp.bindings.iter().filter_map(|binding| match &binding.target {
+            McpTarget::Http { url, .. } => Some(url),
+            McpTarget::Stdio { .. } => None,
+        });
+        mcp.chain([&config.control_plane.base_url]).any(|url| url.scheme() == "https")
     }
 
     /// The way to the control plane.
@@ -62,36 +95,46 @@ impl Material {
 
     /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
     pub fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
+        let polled = self.all_bindings(config, cut).into_iter().filter(|built| built.polled);
+        polled.map(|built| (built.channel, built.binding)).collect()
+    }
+
+    /// The bindings, not started yet. `cut` ends what they do. A server over HTTP whose channel is not
+    /// polled is left out: there is nothing to be done with it.
+    pub(super) fn all_bindings(&self, config: &Config, cut: &Cancel) -> Vec<BuiltBinding> {
         let polled = |channel: &Channel| {
             config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
         };
-        let mcp = &config.mcp;
-        let with_routes = mcp.bindings.iter().zip(&self.mcp).filter(|(binding, _)| polled(&binding.channel));
+        let with_routes = config.mcp.bindings.iter().zip(&self.mcp);
         with_routes
-            .map(|(binding, route)| {
-                let built = match (&binding.target, route) {
-                    (McpTarget::Http { url, .. }, Some(route)) => {
-                        Binding::Http(http_binding(url, route, mcp, cut))
+            .filter_map(|(McpBinding { channel, target }, route)| {
+                let polled = polled(channel);
+                let binding = match (target, route) {
+                    (McpTarget::Http { url, .. }, Some(route)) if polled => {
+                        Binding::Http(http_binding(url, route, config, cut))
                     }
-                    (McpTarget::Http { .. }, None) => unreachable!("every HTTP binding was given a route"),
+                    (McpTarget::Http { .. }, _) => return None,
                     (McpTarget::Stdio { command, argv }, _) => {
-                        Binding::Stdio(stdio_binding(&binding.channel, command, argv, config, cut))
+                        Binding::Stdio(stdio_binding(channel, command, argv, config, cut))
                     }
                 };
-                (binding.channel.clone(), Arc::new(built))
+                Some(BuiltBinding { channel: channel.clone(), binding: Arc::new(binding), polled })
             })
             .collect()
     }
 }
 
-fn http_binding(url: &Url, route: &Route, mcp: &Mcp, cut: &Cancel) -> HttpBinding {
+fn http_binding(url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
+    let mcp = &config.mcp;
     let target = HttpTarget {
         url: url.clone(),
         static_headers: mcp.extra_headers.clone(),
         discovery_headers: mcp.discovery_extra_headers.clone(),
         max_message_bytes: mcp.max_message_bytes,
     };
-    HttpBinding::new(target, HttpClient::new(route, cut)).with_cancel(cut)
+    HttpBinding::new(target, HttpClient::new(route, cut))
+        .with_cancel(cut)
+        .with_raw_log(config.log.http_raw_unsafe)
 }
 
 fn stdio_binding(
@@ -147,7 +190,7 @@ fn limits(idle_connections: usize) -> Limits {
     Limits { idle_connections, ..Limits::default() }
 }
 
-fn policy(setting: &ProxySetting) -> Result<ProxyPolicy, MaterialError> {
+pub(super) fn policy(setting: &ProxySetting) -> Result<ProxyPolicy, MaterialError> {
     match setting {
         ProxySetting::Environment => Ok(ProxyPolicy::environment()),
         ProxySetting::Fixed { url, source } => {
@@ -165,9 +208,13 @@ fn origin_certificate(
 ) -> Result<OriginCertificate, MaterialError> {
     let certificate = ClientCertificate::load(&pair.certificate, &pair.key)
         .map_err(|e| MaterialError(format!("{what}: {e}")))?;
-    let origin = url.as_str().parse().ok().and_then(|uri| Origin::of(&uri));
-    let origin = origin.ok_or_else(|| MaterialError(format!("{what}: the URL is neither http nor https")))?;
+    let origin =
+        origin_of(url).ok_or_else(|| MaterialError(format!("{what}: the URL is neither http nor https")))?;
     Ok(OriginCertificate { certificate, origin })
+}
+
+fn origin_of(url: &Url) -> Option<Origin> {
+    url.as_str().parse().ok().and_then(|uri| Origin::of(&uri))
 }
 
 impl fmt::Display for MaterialError {

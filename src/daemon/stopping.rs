@@ -31,6 +31,7 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
         probing.cancel();
     }
     drop(daemon.metadata.take());
+    drop(daemon.proxy_checks.take());
     if let Some(dispatcher) = daemon.dispatcher.take() {
         if !dispatcher.drain(leftovers, before(CUT_EXCHANGES_BEFORE_END)) {
             log::warn!(target: "dispatcher", "exchanges still run at the end of the drain; cutting them");
@@ -52,6 +53,9 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     // Not before: a child whose pipes are cut ends, which would be taken for a crash.
     daemon.mcp_cut.cancel();
     drop(daemon.probing.take());
+    if let Some(summary) = daemon.trust_summary.take() {
+        let _ = summary.join();
+    }
     if let Some(listener) = daemon.listener.take()
         && let Err(error) = listener.stop(deadline)
     {

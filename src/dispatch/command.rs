@@ -2,53 +2,62 @@
 
 use std::time::Duration;
 
-use crate::control_plane::{Command, Refusal, ResponseBody, Work};
+use log::Level;
+
+use crate::control_plane::{Command, Refusal, ResponseBody, Work, filter_response_headers};
 use crate::ids::Channel;
 use crate::jsonrpc::{INTERNAL_ERROR, Kind, Message, error_response};
-use crate::mcp::{Binding, Exchange, Failure, FailureKind, Outcome, Source};
+use crate::mcp::{Answer, Binding, Exchange, Failure, FailureKind, Head, Outcome, Source};
 use crate::net::{Deadline, HeaderList};
 
 use super::outcome::{self, Classified, Response};
 use super::reply::Reply;
-use super::{Observer, Routes};
+use super::trace::{Trace, trace_answer, trace_failure};
+use super::{Observer, Place, Routes};
 
 const BAD_REQUEST: u16 = 400;
 const NOT_FOUND: u16 = 404;
 const BAD_GATEWAY: u16 = 502;
 
-/// Executes `command` and posts what comes of it. `ttl` bounds one exchange whatever the command's
-/// own deadline is.
-pub(super) fn process(
-    command: &Command,
-    routes: &Routes,
-    ttl: Duration,
-    observer: &dyn Observer,
-    reply: &mut Reply<'_>,
-) {
+/// What all commands meet.
+pub(super) struct Site<'a> {
+    pub(super) routes: &'a Routes,
+    /// Bounds one exchange whatever the command's own deadline is.
+    pub(super) ttl: Duration,
+    pub(super) observer: &'a dyn Observer,
+}
+
+/// Executes `command` and posts what comes of it. Its `place` is given up early whatever it is.
+pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, reply: &mut Reply<'_>) {
+    // Whatever enters no transport keeps nobody waiting.
+    let place = place.filter(|_| matches!(command.work, Work::JsonRpc(_)));
     if command.deadline.is_past() {
         reply.silence();
         return;
     }
     if let Work::Refused(Refusal { code, body }) = &command.work {
-        reply.finish(bare(body.clone(), *code));
+        reply.refuse(bare(body.clone(), *code));
         return;
     }
-    let routed = routes.get(&command.channel);
+    let routed = site.routes.get(&command.channel);
     let (Some(binding), true) = (routed, serves(&command.channel, &command.work)) else {
-        unsupported_channel(command, observer, reply);
+        unsupported_channel(command, site.observer, reply);
         return;
     };
     // The window opens here, so that a server that never answers cannot hold a worker for ever.
-    let deadline = command.deadline.earliest(Deadline::after(ttl));
+    let deadline = command.deadline.earliest(Deadline::after(site.ttl));
     match &command.work {
-        Work::JsonRpc(message) => forward(command, message, binding, deadline, reply),
+        Work::JsonRpc(message) => forward(command, message, (binding, place), deadline, reply),
         Work::SessionTermination => {
             let outcome = binding.terminate_session(&command.headers, deadline);
-            conclude(command, outcome, reply, outcome::terminated, outcome::failed_termination);
+            let ending = Ending {
+                accepted: outcome::terminated,
+                done: "session terminated",
+                failed: &|failure| outcome::failed_termination(failure),
+            };
+            conclude(command, deadline, outcome, reply, ending);
         }
-        Work::OauthDiscovery => {
-            reply.finish(oauth_error(NOT_FOUND, "no OAuth metadata was found", "oauth_discovery_failed"))
-        }
+        Work::OauthDiscovery => reply.finish(undiscoverable(binding), None),
         Work::Refused(_) => {}
     }
 }
@@ -69,9 +78,9 @@ pub(super) fn abandon(command: &Command, reply: &mut Reply<'_>) {
         Work::OauthDiscovery => {
             oauth_error(BAD_GATEWAY, "the tunnel client could not run the discovery", "client_internal")
         }
-        Work::Refused(Refusal { code, body }) => bare(body.clone(), *code),
+        Work::Refused(Refusal { code, body }) => return reply.refuse(bare(body.clone(), *code)),
     };
-    reply.finish(response);
+    reply.finish(response, None);
 }
 
 /// Only `main` has OAuth discovery.
@@ -82,69 +91,72 @@ fn serves(channel: &Channel, work: &Work) -> bool {
 fn forward(
     command: &Command,
     message: &Message,
-    binding: &Binding,
+    (binding, mut place): (&Binding, Option<Place>),
     deadline: Deadline,
     reply: &mut Reply<'_>,
 ) {
-    let exchange = Exchange { message, headers: &command.headers, deadline };
-    let outcome = binding.exchange(&exchange, &mut |event| {
-        reply.notify(outcome::event(event.head, event.json), deadline);
-    });
-    match message.kind() {
-        Kind::Notification => {
-            conclude(command, outcome, reply, outcome::acknowledged, outcome::failed_notification)
-        }
-        Kind::Call | Kind::Response => {
-            conclude(command, outcome, reply, outcome::acknowledged, |failure| {
-                outcome::failed_call(message.id(), failure)
-            });
-        }
+    if let Some(place) = &place {
+        place.wait(deadline);
     }
+    let mut entered = || {
+        if let Some(place) = &mut place {
+            place.leave();
+        }
+    };
+    let exchange = Exchange { message, headers: &command.headers, deadline };
+    // All notifications of one exchange share one head.
+    let mut event_headers: Option<HeaderList> = None;
+    let outcome = binding.exchange_in_turn(&exchange, &mut entered, &mut |event| {
+        super::trace::trace_notification(command, &event);
+        let headers =
+            event_headers.get_or_insert_with(|| filter_response_headers(&outcome::event_headers(event.head)));
+        reply.notify(event.json, event.head.status, headers, deadline);
+    });
+    let call = message.kind() == Kind::Call;
+    let failed = |failure| match call {
+        true => outcome::failed_call(message.id(), failure),
+        false => outcome::failed_notification(failure),
+    };
+    let ending =
+        Ending { accepted: outcome::acknowledged, done: "notification acknowledged", failed: &failed };
+    conclude(command, deadline, outcome, reply, ending);
 }
 
-/// Turns an outcome into the terminal response, or into silence after the deadline.
+/// What a command makes of the ways an exchange can end.
+struct Ending<'a> {
+    accepted: fn(Head) -> Response,
+    /// The log's word for that.
+    done: &'static str,
+    failed: &'a dyn Fn(Failure) -> (Response, Classified),
+}
+
+/// Turns an outcome into the terminal response, or into silence after the command's own deadline.
+/// `deadline` is the exchange's.
 fn conclude(
     command: &Command,
+    deadline: Deadline,
     outcome: Outcome,
     reply: &mut Reply<'_>,
-    accepted: impl FnOnce(crate::mcp::Head) -> Response,
-    failed: impl FnOnce(Failure) -> (Response, Classified),
+    ending: Ending<'_>,
 ) {
     let failure = match outcome {
-        Outcome::Answered(answer) => {
-            log::debug!(target: "dispatcher", request_id = command.request_id.as_str(),
-                channel = command.channel.as_str(), status_code = answer.head.status; "MCP server answered");
-            return reply.finish(outcome::answered(answer));
+        Outcome::Answered(answer) => return answered(command, answer, reply),
+        Outcome::Accepted(head) => return reply.finish((ending.accepted)(head), Some(ending.done)),
+        // Not asked of the clock alone: a transport may notice its deadline a moment early.
+        Outcome::Expired if command.deadline == deadline || command.deadline.is_past() => {
+            return reply.silence();
         }
-        Outcome::Accepted(head) => return reply.finish(accepted(head)),
-        Outcome::Expired if command.deadline.is_past() => return reply.silence(),
         Outcome::Expired => Failure::broken(Source::Timeout, FailureKind::Ttl),
         Outcome::Failed(failure) => failure,
     };
-    let (response, classified) = failed(failure);
-    log_failure(command, classified);
-    reply.finish(response);
+    let classified = outcome::classify(&failure);
+    trace_failure(command, classified, failure.head());
+    reply.finish((ending.failed)(failure).0, None);
 }
 
-fn log_failure(command: &Command, classified: Classified) {
-    let (method, rpc_id) = match &command.work {
-        Work::JsonRpc(message) => (message.method(), message.id().map(|id| id.as_json()).unwrap_or_default()),
-        _ => ("", ""),
-    };
-    log::warn!(target: "dispatcher",
-        request_id = command.request_id.as_str(),
-        cmd_request_id = command.connector_request_id().unwrap_or_default(),
-        rpc_request_id = rpc_id,
-        session_id = command.session_id().unwrap_or_default(),
-        channel = command.channel.as_str(),
-        rpc_method = method,
-        status_code = classified.code,
-        failure_source = classified.source.label(),
-        transport_error_kind = classified.kind.label(),
-        upstream_response_received = classified.upstream_status.is_some(),
-        upstream_status = classified.upstream_status.unwrap_or_default(),
-        tunnel_client_version = crate::VERSION;
-        "MCP exchange failed");
+fn answered(command: &Command, answer: Answer, reply: &mut Reply<'_>) {
+    trace_answer(command, &answer);
+    reply.finish(outcome::answered(answer), Some("command forwarded"));
 }
 
 fn unsupported_channel(command: &Command, observer: &dyn Observer, reply: &mut Reply<'_>) {
@@ -166,9 +178,23 @@ fn unsupported_channel(command: &Command, observer: &dyn Observer, reply: &mut R
         Work::Refused(refusal) => ("unknown", bare(refusal.body.clone(), refusal.code)),
     };
     observer.unsupported_channel(&command.channel, command_type);
-    log::error!(target: "dispatcher", request_id = command.request_id.as_str(), channel = channel,
-        command_type = command_type; "unsupported channel");
-    reply.finish(response);
+    Trace::of(command).event(Level::Error).with("command_type", command_type).emit("unsupported channel");
+    reply.refuse(response);
+}
+
+/// The answer to a discovery that finds nothing: a child has no metadata, and a server's is not asked
+/// for yet, which is no word about whether there is any.
+fn undiscoverable(binding: &Binding) -> Response {
+    match binding.process_affinity() {
+        true => {
+            oauth_error(NOT_FOUND, "an MCP server on stdio has no OAuth metadata", "oauth_metadata_not_found")
+        }
+        false => oauth_error(
+            BAD_GATEWAY,
+            "this tunnel client does not discover OAuth metadata",
+            "oauth_discovery_unavailable",
+        ),
+    }
 }
 
 fn bare(body: ResponseBody, code: u16) -> Response {

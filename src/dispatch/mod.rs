@@ -6,13 +6,18 @@
 
 mod command;
 mod outcome;
+mod place;
 mod pool;
 mod queue;
 mod reason;
 mod reply;
+#[cfg(test)]
+mod tests;
+mod trace;
 
+pub use place::Place;
 pub use pool::{Dispatcher, Setup, StartError};
-pub use queue::Queue;
+pub use queue::{Queue, Taken};
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use crate::net::HeaderList;
 
 use super::reason;
 
-const CONTENT_TYPE: &str = "Content-Type";
-const JSON: &str = "application/json";
+pub(super) const CONTENT_TYPE: &str = "Content-Type";
+pub(super) const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 const BAD_GATEWAY: u16 = 502;
 const GATEWAY_TIMEOUT: u16 = 504;
@@ -41,11 +41,22 @@ pub(super) fn answered(answer: Answer) -> Response {
     }
 }
 
-/// A notification met before the response.
-pub(super) fn event(head: &Head, json: &str) -> Response {
+/// The headers of the notifications met before the response.
+pub(super) fn event_headers(head: &Head) -> HeaderList {
     let mut headers = head.headers.clone();
     default_content_type(&mut headers, EVENT_STREAM);
-    Response { body: ResponseBody::Notify(json.to_owned()), code: head.status, headers }
+    headers
+}
+
+/// Why an answer's content type is not kept: `missing`, or `non_sse`. `None` when it is, or when it is
+/// plain JSON already.
+pub(super) fn replaced_content_type(headers: &HeaderList) -> Option<&'static str> {
+    match headers.get(CONTENT_TYPE) {
+        None | Some("") => Some("missing"),
+        Some(JSON) => None,
+        Some(value) if is_stream(value) => None,
+        Some(_) => Some("non_sse"),
+    }
 }
 
 /// The notification was delivered.
@@ -136,13 +147,15 @@ fn error_json(id: Option<&Id>, classified: Classified, note: Option<&LifecycleNo
 
 /// Keeps an event-stream content type as it is; anything else becomes JSON.
 fn json_unless_stream(mut headers: HeaderList) -> HeaderList {
-    let stream = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.trim().to_ascii_lowercase().starts_with(EVENT_STREAM));
-    if !stream {
+    if !headers.get(CONTENT_TYPE).is_some_and(is_stream) {
         headers.set(CONTENT_TYPE, JSON);
     }
     headers
+}
+
+fn is_stream(content_type: &str) -> bool {
+    let start = content_type.trim().get(..EVENT_STREAM.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 fn default_content_type(headers: &mut HeaderList, default: &str) {
@@ -267,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_streamed_notification_is_labelled_as_stream_unless_the_reply_said_otherwise() {
-        assert_eq!(event(&Head::bare(200), "{}").headers.get(CONTENT_TYPE), Some(EVENT_STREAM));
-        assert_eq!(event(&head(200, Some("a/b")), "{}").headers.get(CONTENT_TYPE), Some("a/b"));
+        assert_eq!(event_headers(&Head::bare(200)).get(CONTENT_TYPE), Some(EVENT_STREAM));
+        assert_eq!(event_headers(&head(200, Some("a/b"))).get(CONTENT_TYPE), Some("a/b"));
     }
 }

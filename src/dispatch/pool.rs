@@ -1,10 +1,15 @@
 //! The worker pool.
+//!
+//! A worker is started when the last idle one takes a command, up to the configured number: a large
+//! number costs nothing until that much work is there. Invariant: no panic ends a worker, and none
+//! costs a command its answer.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,19 +18,21 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crate::control_plane::Command;
 use crate::net::{Cancel, Deadline};
 
+use super::command::Site;
+use super::queue::Taken;
 use super::reply::Reply;
 use super::{Observer, Poster, Queue, Routes, command};
 
 /// Ample for one exchange; keeps many workers cheap.
 const WORKER_STACK_BYTES: usize = 512 * 1024;
 /// Threads that answer what was still queued at a stop.
-const ABANDON_THREADS: usize = 4;
+const ABANDON_THREADS: usize = 16;
 
 /// What a dispatcher works with.
 pub struct Setup {
     /// Commands that may wait.
     pub capacity: usize,
-    /// Exchanges that may run at once.
+    /// Exchanges that may run at once; at least one.
     pub workers: usize,
     /// Longest life of one exchange.
     pub connection_ttl: Duration,
@@ -40,146 +47,210 @@ pub struct Setup {
 /// Queue and workers.
 pub struct Dispatcher {
     shared: Arc<Shared>,
-    queue: Queue,
-    /// Ends idle workers.
-    stop: Cancel,
-    workers: Vec<JoinHandle<()>>,
     /// Disconnected once the last worker is gone.
     all_gone: Receiver<Infallible>,
 }
 
 struct Shared {
+    queue: Queue,
+    /// Ends idle workers.
+    stop: Cancel,
+    /// Most workers.
+    limit: usize,
+    /// Workers so far: none ends before the stop.
+    started: AtomicUsize,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+    /// The system refused a thread.
+    short_of_threads: AtomicBool,
     routes: Routes,
     connection_ttl: Duration,
     poster: Arc<dyn Poster>,
     observer: Arc<dyn Observer>,
 }
 
-/// A worker thread cannot be started.
+/// The first worker thread cannot be started.
 #[derive(Debug)]
-pub struct StartError {
-    worker: usize,
-    source: io::Error,
-}
+pub struct StartError(io::Error);
 
 impl Dispatcher {
-    /// Starts the workers.
+    /// Starts the first worker.
     pub fn start(setup: Setup) -> Result<Dispatcher, StartError> {
-        let queue = Queue::new(setup.capacity, setup.workers, setup.routes.keys().cloned());
+        let limit = setup.workers.max(1);
+        announce(&setup.routes);
+        // A child reads one message after another: there the order of the commands is worth something.
+        let channels =
+            setup.routes.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity()));
         let shared = Arc::new(Shared {
+            queue: Queue::new(setup.capacity, limit, channels),
+            stop: Cancel::new(),
+            limit,
+            started: AtomicUsize::new(0),
+            handles: Mutex::default(),
+            short_of_threads: AtomicBool::new(false),
             routes: setup.routes,
             connection_ttl: setup.connection_ttl,
             poster: setup.poster,
             observer: setup.observer,
         });
-        let stop = Cancel::new();
         let (alive, all_gone) = bounded::<Infallible>(0);
-        let mut dispatcher = Dispatcher { shared, queue, stop, workers: Vec::new(), all_gone };
-        for worker in 0..setup.workers.max(1) {
-            match dispatcher.spawn(worker, alive.clone()) {
-                Ok(handle) => dispatcher.workers.push(handle),
-                Err(source) => {
-                    drop(alive);
-                    dispatcher.stop.cancel();
-                    dispatcher.join(Deadline::after(Duration::from_secs(1)));
-                    return Err(StartError { worker, source });
-                }
-            }
-        }
-        Ok(dispatcher)
+        shared.hire(&alive).map_err(StartError)?;
+        Ok(Dispatcher { shared, all_gone })
     }
 
     /// The queue that feeds the workers.
     pub fn queue(&self) -> &Queue {
-        &self.queue
+        &self.shared.queue
     }
 
     /// Stops taking commands: those that still wait, and `leftovers`, are answered with 502; those that
-    /// run may finish until `deadline`. True if all of them did. Stop the poller first.
+    /// run may finish. Both until `deadline`; true if all who ran did. Stop the poller first.
     pub fn drain(&self, leftovers: Vec<Command>, deadline: Deadline) -> bool {
-        let mut waiting = self.queue.close();
+        let mut waiting = self.shared.queue.close();
         waiting.extend(leftovers);
-        self.stop.cancel();
-        self.abandon(waiting);
+        self.shared.stop.cancel();
+        self.shared.abandon_all(&waiting, deadline);
         self.wait_until_idle(deadline)
     }
 
     /// Waits until `deadline` for workers that still run; joins them. True if all are gone.
-    pub fn join(mut self, deadline: Deadline) -> bool {
+    pub fn join(self, deadline: Deadline) -> bool {
         let gone = self.wait_until_idle(deadline);
         if gone {
-            for worker in self.workers.drain(..) {
+            for worker in std::mem::take(&mut *self.shared.handles()) {
                 let _ = worker.join();
             }
         }
         gone
     }
 
+    /// Workers so far.
+    #[cfg(test)]
+    pub(super) fn started(&self) -> usize {
+        self.shared.started.load(SeqCst)
+    }
+
     fn wait_until_idle(&self, deadline: Deadline) -> bool {
         let time = deadline.remaining().unwrap_or(Duration::MAX);
         matches!(self.all_gone.recv_timeout(time), Err(RecvTimeoutError::Disconnected))
     }
+}
 
-    fn spawn(&self, worker: usize, alive: Sender<Infallible>) -> io::Result<JoinHandle<()>> {
-        let (shared, queue, stop) = (Arc::clone(&self.shared), self.queue.clone(), self.stop.clone());
-        std::thread::Builder::new().name(format!("worker-{worker}")).stack_size(WORKER_STACK_BYTES).spawn(
-            move || {
-                let _alive = alive;
-                let mut next = None;
-                while let Some(command) = next.take().or_else(|| queue.take(&stop)) {
-                    shared.observer.worker_busy();
-                    shared.run(&command);
-                    shared.observer.worker_idle();
-                    next = queue.finish(&command.channel);
-                }
-            },
-        )
-    }
-
-    /// Answers commands that will not run.
-    fn abandon(&self, commands: Vec<Command>) {
-        if commands.is_empty() {
-            return;
-        }
-        log::info!(target: "dispatcher", commands = commands.len(); "answering queued commands before stopping");
-        let chunk = commands.len().div_ceil(ABANDON_THREADS);
-        std::thread::scope(|scope| {
-            for part in commands.chunks(chunk) {
-                scope.spawn(move || {
-                    for command in part {
-                        let mut reply = Reply::new(command, &*self.shared.poster, &*self.shared.observer);
-                        command::abandon(command, &mut reply);
-                    }
-                });
-            }
-        });
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        self.shared.stop.cancel();
     }
 }
 
 impl Shared {
-    fn run(&self, command: &Command) {
-        let mut reply = Reply::new(command, &*self.poster, &*self.observer);
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            command::process(command, &self.routes, self.connection_ttl, &*self.observer, &mut reply);
-        }));
-        if result.is_err() {
+    /// Starts one more worker, unless there are as many as there may be.
+    fn hire(self: &Arc<Self>, alive: &Sender<Infallible>) -> io::Result<()> {
+        let one_more = |started: usize| Some(started + 1).filter(|more| *more <= self.limit);
+        let Ok(worker) = self.started.fetch_update(SeqCst, SeqCst, one_more) else { return Ok(()) };
+        let (shared, alive) = (Arc::clone(self), alive.clone());
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{worker}")).stack_size(WORKER_STACK_BYTES);
+        match thread.spawn(move || shared.work(&alive)) {
+            Ok(handle) => {
+                self.handles().push(handle);
+                Ok(())
+            }
+            Err(error) => {
+                self.started.fetch_sub(1, SeqCst);
+                Err(error)
+            }
+        }
+    }
+
+    /// The life of a worker; `alive` tells that it is not over.
+    fn work(self: &Arc<Self>, alive: &Sender<Infallible>) {
+        let mut next = None;
+        while let Some(taken) = next.take().or_else(|| self.queue.take(&self.stop)) {
+            let Taken { command, place, nobody_waits } = taken;
+            if nobody_waits
+                && let Err(error) = self.hire(alive)
+                && !self.short_of_threads.swap(true, SeqCst)
+            {
+                // Told once. The workers there are go on; commands wait in the queue.
+                log::warn!(target: "dispatcher", error:%, workers = self.started.load(SeqCst);
+                    "no further worker can be started");
+            }
+            self.contained(&command, |reply| {
+                self.observer.worker_busy();
+                let site = Site { routes: &self.routes, ttl: self.connection_ttl, observer: &*self.observer };
+                command::process(&command, place, &site, reply);
+            });
+            let _ = catch_unwind(AssertUnwindSafe(|| self.observer.worker_idle()));
+            next = self.queue.finish(&command.channel);
+        }
+    }
+
+    /// Runs `work` on a command. Whatever goes wrong in it: the command is answered, the thread lives.
+    fn contained(&self, command: &Command, work: impl FnOnce(&mut Reply<'_>)) {
+        self.contained_until(Deadline::NEVER, command, work);
+    }
+
+    fn contained_until(&self, limit: Deadline, command: &Command, work: impl FnOnce(&mut Reply<'_>)) {
+        let mut reply = Reply::new(command, &*self.poster, &*self.observer, limit);
+        let complain = |what: &str| {
             log::error!(target: "dispatcher", request_id = command.request_id.as_str(),
-                channel = command.channel.as_str(); "a worker panicked; this is a bug, please report it");
+                channel = command.channel.as_str(); "{what}; this is a bug, please report it");
+        };
+        if catch_unwind(AssertUnwindSafe(|| work(&mut reply))).is_err() {
+            complain("a worker panicked");
         }
-        // Whatever went wrong above: the command is answered, and the worker lives on.
-        if !reply.ended() {
-            let _ = catch_unwind(AssertUnwindSafe(|| command::abandon(command, &mut reply)));
+        if !reply.ended() && catch_unwind(AssertUnwindSafe(|| command::abandon(command, &mut reply))).is_err()
+        {
+            complain("a command could not be answered: a worker panicked twice");
         }
+    }
+
+    /// Answers commands that will not run, as many as `deadline` allows.
+    fn abandon_all(&self, commands: &[Command], deadline: Deadline) {
+        if commands.is_empty() {
+            return;
+        }
+        log::info!(target: "dispatcher", commands = commands.len(); "answering queued commands before stopping");
+        let (next, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = || {
+            while let Some(command) = commands.get(next.fetch_add(1, SeqCst)).filter(|_| !deadline.is_past())
+            {
+                answered.fetch_add(1, SeqCst);
+                self.contained_until(deadline, command, |reply| command::abandon(command, reply));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..ABANDON_THREADS.min(commands.len()) {
+                let thread = std::thread::Builder::new().name("abandon".into());
+                // Where no thread can be made, this one does the work.
+                let _ = thread.stack_size(WORKER_STACK_BYTES).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        let left = commands.len() - answered.into_inner();
+        if left > 0 {
+            log::warn!(target: "dispatcher", commands = left; "no time was left to answer these commands");
+        }
+    }
+
+    fn handles(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs what is served. No channel has precedence over another.
+fn announce(routes: &Routes) {
+    let mut channels: Vec<_> = routes.keys().collect();
+    channels.sort_by_key(|channel| channel.as_str());
+    for channel in channels {
+        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0, routable_now = true,
+            supports_mcp = true, supports_oauth = channel.is_main(); "channel registered");
     }
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cannot start worker thread {}: {}; lower mcp.max-concurrent-requests or raise the thread limit",
-            self.worker, self.source
-        )
+        write!(f, "cannot start a worker thread: {}; raise the limit of threads", self.0)
     }
 }
 

@@ -15,6 +15,8 @@ use crate::control_plane::{Command, CommandSink, Stopped};
 use crate::ids::Channel;
 use crate::net::Cancel;
 
+use super::place::{Line, Place};
+
 /// Permits beyond the capacity: a permit whose command expired stays until a worker takes it.
 const SPARE_PERMITS: usize = 1024;
 /// How often a full queue is searched for expired commands.
@@ -29,6 +31,7 @@ pub struct Queue {
 struct Shared {
     capacity: usize,
     state: Mutex<State>,
+    /// One token wakes one worker; see the module's text.
     permits: Sender<()>,
     wakeups: Receiver<()>,
     /// Signals that a slot became free; holds at most one token.
@@ -38,7 +41,21 @@ struct Shared {
 struct State {
     waiting: VecDeque<Command>,
     shares: Shares,
+    /// Of the channels whose commands must enter their transport in order.
+    lines: HashMap<Channel, Arc<Line>>,
+    /// Workers in [`Queue::take`].
+    idle: usize,
     closed: bool,
+}
+
+/// A command that was given out.
+pub struct Taken {
+    /// The command.
+    pub command: Command,
+    /// Its place before its transport, if the order counts there.
+    pub place: Option<Place>,
+    /// No worker waits for the next one.
+    pub nobody_waits: bool,
 }
 
 /// How many workers each channel holds. Each routable channel has one worker of its own as long as
@@ -49,15 +66,22 @@ struct Shares {
 }
 
 impl Queue {
-    /// A queue of `capacity` waiting commands for `workers` workers that serve `channels`.
-    pub fn new(capacity: usize, workers: usize, channels: impl Iterator<Item = Channel>) -> Queue {
+    /// A queue of `capacity` waiting commands for `workers` workers that serve `channels`, each with
+    /// whether its commands must enter its transport in order.
+    pub fn new(capacity: usize, workers: usize, channels: impl Iterator<Item = (Channel, bool)>) -> Queue {
         let capacity = capacity.max(1);
         let (permits, wakeups) = bounded(capacity + SPARE_PERMITS);
-        let running: HashMap<Channel, usize> = channels.map(|channel| (channel, 0)).collect();
+        let (mut running, mut lines) = (HashMap::new(), HashMap::new());
+        for (channel, in_order) in channels {
+            if in_order {
+                lines.insert(channel.clone(), Arc::default());
+            }
+            running.insert(channel, 0);
+        }
         // A single channel needs no accounting: it may hold every worker.
         let running = if running.len() > 1 { running } else { HashMap::new() };
         let shares = Shares { shared_free: workers.saturating_sub(running.len()), running };
-        let state = State { waiting: VecDeque::new(), shares, closed: false };
+        let state = State { waiting: VecDeque::new(), shares, lines, idle: 0, closed: false };
         Queue {
             shared: Arc::new(Shared {
                 capacity,
@@ -112,18 +136,23 @@ impl Queue {
     /// Adds a command, waiting for a free slot if there is none; gives it back when `cancel` fires or
     /// the queue is closed.
     pub fn push(&self, command: Command, cancel: &Cancel) -> Result<(), Stopped> {
-        while self.free() == 0 {
-            if cancel.is_cancelled() || self.lock().closed {
-                return Err(Stopped(Box::new(command)));
+        loop {
+            {
+                let mut state = self.lock();
+                if state.closed {
+                    return Err(Stopped(Box::new(command)));
+                }
+                if state.waiting.len() < self.shared.capacity {
+                    state.waiting.push_back(command);
+                    break;
+                }
             }
-            self.wait_for_slot(cancel);
-        }
-        {
-            let mut state = self.lock();
-            if state.closed {
-                return Err(Stopped(Box::new(command)));
+            if self.free() == 0 {
+                if cancel.is_cancelled() {
+                    return Err(Stopped(Box::new(command)));
+                }
+                self.wait_for_slot(cancel);
             }
-            state.waiting.push_back(command);
         }
         // Full means that more permits than commands are out already: a worker will come.
         let sent = self.shared.permits.try_send(());
@@ -133,32 +162,35 @@ impl Queue {
 
     /// The next command that may run; waits for one. `None` once `cancel` fires. The command's channel
     /// holds a worker until [`Queue::finish`].
-    pub fn take(&self, cancel: &Cancel) -> Option<Command> {
+    pub fn take(&self, cancel: &Cancel) -> Option<Taken> {
+        self.lock().idle += 1;
         loop {
             select! {
                 recv(self.shared.wakeups) -> _ => {
-                    let command = self.lock().take_runnable();
-                    if command.is_some() {
-                        return self.announce_slot(command);
+                    let mut state = self.lock();
+                    if let Some(command) = state.take_runnable() {
+                        state.idle -= 1;
+                        return Some(self.given_out(state, command));
                     }
                 }
-                recv(cancel.receiver()) -> _ => return None,
+                recv(cancel.receiver()) -> _ => {
+                    self.lock().idle -= 1;
+                    return None;
+                }
             }
         }
     }
 
     /// Gives back the worker that `channel` held and takes the next command that may run, if one
     /// waits: it may have waited for just this.
-    pub fn finish(&self, channel: &Channel) -> Option<Command> {
-        let command = {
-            let mut state = self.lock();
-            if state.shares.running.is_empty() {
-                return None;
-            }
-            state.shares.give_back(channel);
-            state.take_runnable()
-        };
-        self.announce_slot(command)
+    pub fn finish(&self, channel: &Channel) -> Option<Taken> {
+        let mut state = self.lock();
+        if state.shares.running.is_empty() {
+            return None;
+        }
+        state.shares.give_back(channel);
+        let command = state.take_runnable()?;
+        Some(self.given_out(state, command))
     }
 
     /// Refuses further commands and returns those that still wait.
@@ -172,11 +204,12 @@ impl Queue {
         commands
     }
 
-    fn announce_slot(&self, taken: Option<Command>) -> Option<Command> {
-        if taken.is_some() {
-            let _ = self.shared.freed.0.try_send(());
-        }
-        taken
+    fn given_out(&self, state: MutexGuard<'_, State>, command: Command) -> Taken {
+        let place = state.lines.get(&command.channel).map(Line::queue_up);
+        let nobody_waits = state.idle == 0 && !state.closed;
+        drop(state);
+        let _ = self.shared.freed.0.try_send(());
+        Taken { command, place, nobody_waits }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -269,7 +302,7 @@ mod tests {
     }
 
     fn queue(capacity: usize, workers: usize, channels: &[&str]) -> Queue {
-        Queue::new(capacity, workers, channels.iter().map(|name| Channel::parse(name).unwrap()))
+        Queue::new(capacity, workers, channels.iter().map(|name| (Channel::parse(name).unwrap(), false)))
     }
 
     fn push(queue: &Queue, id: &str, channel: &str) {
@@ -284,7 +317,7 @@ mod tests {
         }
         assert_eq!(queue.free(), 0);
         let cancel = Cancel::new();
-        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().request_id).collect();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().command.request_id).collect();
         assert_eq!(taken, ["a", "b", "c"]);
         cancel.cancel();
         assert!(queue.take(&cancel).is_none());
@@ -298,10 +331,10 @@ mod tests {
         }
         push(&queue, "m1", "main");
         let cancel = Cancel::new();
-        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().request_id).collect();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().command.request_id).collect();
         assert_eq!(taken, ["s1", "s2", "m1"], "of three workers one is kept for each channel, one is shared");
-        assert_eq!(queue.finish(&Channel::main()).map(|c| c.request_id), None);
-        assert_eq!(queue.finish(&Channel::parse("slow").unwrap()).unwrap().request_id, "s3");
+        assert_eq!(queue.finish(&Channel::main()).map(|taken| taken.command.request_id), None);
+        assert_eq!(queue.finish(&Channel::parse("slow").unwrap()).unwrap().command.request_id, "s3");
     }
 
     #[test]
@@ -310,7 +343,7 @@ mod tests {
         assert!(queue.push(command("old", "main", Deadline::after(Duration::ZERO)), &Cancel::new()).is_ok());
         push(&queue, "new", "main");
         assert_eq!(queue.free(), 1);
-        assert_eq!(queue.take(&Cancel::new()).unwrap().request_id, "new");
+        assert_eq!(queue.take(&Cancel::new()).unwrap().command.request_id, "new");
     }
 
     #[test]
@@ -328,7 +361,7 @@ mod tests {
                 )
             })
         };
-        assert_eq!(queue.take(&Cancel::new()).unwrap().request_id, "a");
+        assert_eq!(queue.take(&Cancel::new()).unwrap().command.request_id, "a");
         while queue.is_empty() {
             std::thread::yield_now();
         }

@@ -1,10 +1,12 @@
 //! The responses of one command, in order.
 
+use log::Level;
+
 use crate::control_plane::{Command, Delivery, Posting, ResponseBody, Work, filter_response_headers};
-use crate::jsonrpc::Kind;
-use crate::net::Deadline;
+use crate::net::{Deadline, HeaderList};
 
 use super::outcome::Response;
+use super::trace::Trace;
 use super::{Delivered, Observer, Poster};
 
 /// Where the responses of one command go. Notifications first, then one terminal response; after
@@ -13,13 +15,24 @@ pub(super) struct Reply<'a> {
     command: &'a Command,
     poster: &'a dyn Poster,
     observer: &'a dyn Observer,
+    /// No response is posted after it, whatever the command's own deadline is.
+    limit: Deadline,
     notifications_broken: bool,
     ended: bool,
 }
 
+/// What the log says when a terminal response was delivered; nothing for a failure, of which there is
+/// a line already.
+pub(super) type Success = Option<&'static str>;
+
 impl<'a> Reply<'a> {
-    pub(super) fn new(command: &'a Command, poster: &'a dyn Poster, observer: &'a dyn Observer) -> Reply<'a> {
-        Reply { command, poster, observer, notifications_broken: false, ended: false }
+    pub(super) fn new(
+        command: &'a Command,
+        poster: &'a dyn Poster,
+        observer: &'a dyn Observer,
+        limit: Deadline,
+    ) -> Reply<'a> {
+        Reply { command, poster, observer, limit, notifications_broken: false, ended: false }
     }
 
     /// Whether the terminal response was posted, or must not be posted any more.
@@ -30,71 +43,88 @@ impl<'a> Reply<'a> {
     /// Ends the command in silence: its deadline has passed.
     pub(super) fn silence(&mut self) {
         self.ended = true;
-        log::info!(target: "dispatcher", request_id = self.command.request_id.as_str(),
-            channel = self.command.channel.as_str();
-            "command response deadline reached; dropping without posting a response");
+        Trace::of(self.command)
+            .event(Level::Info)
+            .emit("command response deadline reached; dropping without posting a response");
     }
 
     /// Posts a notification, best effort: after the first that is not delivered none is posted any more.
-    pub(super) fn notify(&mut self, response: Response, deadline: Deadline) {
+    /// `headers` are the filtered ones of the enclosing reply.
+    pub(super) fn notify(&mut self, json: &str, code: u16, headers: &HeaderList, deadline: Deadline) {
         if self.notifications_broken || self.ended {
             return;
         }
-        let delivery = self.post(&response, deadline);
+        let delivery = self.poster.post(&Posting {
+            command: self.command,
+            body: &ResponseBody::Notify(json.to_owned()),
+            code,
+            headers,
+            deadline,
+        });
         if !delivery.is_delivered() {
             self.notifications_broken = true;
-            log::warn!(target: "dispatcher", request_id = self.command.request_id.as_str(),
-                channel = self.command.channel.as_str(), delivery:? = delivery;
-                "notification not delivered; skipping further notifications of this command");
+            let expected = matches!(delivery, Delivery::Expired | Delivery::Cancelled);
+            Trace::of(self.command)
+                .event(if expected { Level::Warn } else { Level::Error })
+                .with("delivery", delivery.label())
+                .emit("notification not delivered; skipping further notifications of this command");
         }
     }
 
     /// Posts the terminal response.
-    pub(super) fn finish(&mut self, response: Response) {
+    pub(super) fn finish(&mut self, response: Response, success: Success) {
+        self.post_terminal(response, success, true);
+    }
+
+    /// The same for a refusal, which counts neither as delivered nor as answered.
+    pub(super) fn refuse(&mut self, response: Response) {
+        self.post_terminal(response, None, false);
+    }
+
+    fn post_terminal(&mut self, response: Response, success: Success, counts: bool) {
         if self.ended {
             return;
         }
-        let delivery = self.post(&response, self.command.deadline);
+        let Response { body, code, headers } = response;
+        let headers = if headers.is_empty() { headers } else { filter_response_headers(&headers) };
+        let delivery = self.poster.post(&Posting {
+            command: self.command,
+            body: &body,
+            code,
+            headers: &headers,
+            deadline: self.command.deadline.earliest(self.limit),
+        });
         // Not before: should posting panic, the command must still be answered.
         self.ended = true;
         match delivery {
             Delivery::Delivered | Delivery::Gone => {
-                if !matches!(self.command.work, Work::Refused(_)) {
+                if counts {
                     let (kind, method) = kind_and_method(&self.command.work);
-                    let delivered = Delivered { command: self.command, kind, method, code: response.code };
-                    self.observer.delivered(&delivered);
+                    self.observer.delivered(&Delivered { command: self.command, kind, method, code });
+                }
+                if let Some(message) = success {
+                    Trace::of(self.command)
+                        .event(Level::Info)
+                        .with_some("rpc_method", kind_and_method(&self.command.work).1)
+                        .with("status_code", code)
+                        .with("finalResponse", true)
+                        .emit(message);
                 }
             }
-            Delivery::Expired => {
-                log::info!(target: "dispatcher", request_id = self.command.request_id.as_str(),
-                    channel = self.command.channel.as_str();
-                    "command response deadline reached while its response was being posted");
-            }
-            delivery => {
-                log::error!(target: "dispatcher", request_id = self.command.request_id.as_str(),
-                    channel = self.command.channel.as_str(), status_code = response.code, delivery:? = delivery;
-                    "response not delivered; the MCP operation is not repeated");
-            }
+            Delivery::Expired if self.command.deadline.is_past() => Trace::of(self.command)
+                .event(Level::Info)
+                .emit("command response deadline reached while its response was being posted"),
+            delivery => Trace::of(self.command)
+                .event(Level::Error)
+                .with("status_code", code)
+                .with("delivery", delivery.label())
+                .emit("response not delivered; the MCP operation is not repeated"),
         }
-    }
-
-    fn post(&self, response: &Response, deadline: Deadline) -> Delivery {
-        let headers = match response.body {
-            // An acknowledgement of nothing that answered has no headers to filter.
-            ResponseBody::NotifyAck if response.headers.is_empty() => Default::default(),
-            _ => filter_response_headers(&response.headers),
-        };
-        self.poster.post(&Posting {
-            command: self.command,
-            body: &response.body,
-            code: response.code,
-            headers: &headers,
-            deadline,
-        })
     }
 }
 
 fn kind_and_method(work: &Work) -> (&'static str, Option<&str>) {
+    use crate::jsonrpc::Kind;
     match work {
         Work::JsonRpc(message) if message.kind() == Kind::Notification => {
             ("notification", Some(message.method()))

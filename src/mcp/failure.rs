@@ -105,6 +105,15 @@ impl Failure {
         Failure::Broken { head: None, source, kind }
     }
 
+    /// Head of the reply, if there was one.
+    pub fn head(&self) -> Option<&Head> {
+        match self {
+            Failure::Rejected { head, .. } => Some(head),
+            Failure::Broken { head, .. } => head.as_ref(),
+            Failure::Lifecycle { .. } => None,
+        }
+    }
+
     /// A violation of the protocol by the server.
     pub fn protocol(head: Option<Head>) -> Failure {
         Failure::Broken { head, source: Source::Protocol, kind: FailureKind::InvalidProtocolResponse }
@@ -126,7 +135,9 @@ fn classify(cause: Cause) -> (Source, FailureKind) {
         Cause::ConnectionRefused => (Source::Connect, FailureKind::ConnectionRefused),
         Cause::NetworkUnreachable => (Source::Connect, FailureKind::NetworkUnreachable),
         Cause::HostUnreachable => (Source::Connect, FailureKind::HostUnreachable),
-        Cause::SocketMissing | Cause::Dial | Cause::ProxyRefused(_) => (Source::Connect, FailureKind::Dial),
+        Cause::SocketMissing | Cause::Exhausted | Cause::Dial | Cause::ProxyRefused(_) => {
+            (Source::Connect, FailureKind::Dial)
+        }
         Cause::ClosedPipe => (Source::TransportClosed, FailureKind::ClosedPipe),
         Cause::Eof => (Source::TransportClosed, FailureKind::Eof),
         Cause::UnexpectedEof => (Source::TransportClosed, FailureKind::UnexpectedEof),

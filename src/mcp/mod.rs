@@ -25,7 +25,14 @@ pub enum Binding {
     Http(http::HttpBinding),
     /// A child process that speaks newline-delimited JSON.
     Stdio(stdio::StdioBinding),
+    /// Whatever a test wants to happen.
+    #[cfg(test)]
+    Scripted(Script),
 }
+
+/// The exchange of a scripted binding.
+#[cfg(test)]
+pub(crate) type Script = Box<dyn Fn(&Exchange<'_>, OnEvent<'_>) -> Outcome + Send + Sync>;
 
 impl Binding {
     /// The transport's name in logs and status: `http-streamable` or `stdio`.
@@ -33,6 +40,8 @@ impl Binding {
         match self {
             Binding::Http(_) => "http-streamable",
             Binding::Stdio(_) => "stdio",
+            #[cfg(test)]
+            Binding::Scripted(_) => "scripted",
         }
     }
 
@@ -43,9 +52,22 @@ impl Binding {
 
     /// Sends one message and waits for what ends it; notifications met on the way go to `on_event`.
     pub fn exchange(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+        self.exchange_in_turn(exchange, &mut || {}, on_event)
+    }
+
+    /// The same; tells with `entered` (once or more, before it waits for anything) that a message which
+    /// comes now would be written after this one, where all messages share one connection.
+    pub fn exchange_in_turn(
+        &self,
+        exchange: &Exchange<'_>,
+        entered: &mut dyn FnMut(),
+        on_event: OnEvent<'_>,
+    ) -> Outcome {
         match self {
             Binding::Http(binding) => binding.exchange(exchange, on_event),
-            Binding::Stdio(binding) => binding.exchange(exchange, on_event),
+            Binding::Stdio(binding) => binding.exchange_in_turn(exchange, entered, on_event),
+            #[cfg(test)]
+            Binding::Scripted(script) => script(exchange, on_event),
         }
     }
 
@@ -54,6 +76,8 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.terminate_session(headers, deadline),
             Binding::Stdio(_) => Outcome::Accepted(Head::bare(405)),
+            #[cfg(test)]
+            Binding::Scripted(_) => Outcome::Accepted(Head::bare(405)),
         }
     }
 
@@ -62,6 +86,8 @@ impl Binding {
         match self {
             Binding::Http(_) => None,
             Binding::Stdio(binding) => binding.health().unready_text(),
+            #[cfg(test)]
+            Binding::Scripted(_) => None,
         }
     }
 
@@ -70,6 +96,8 @@ impl Binding {
         match self {
             Binding::Http(_) => Ok(()),
             Binding::Stdio(binding) => binding.start(),
+            #[cfg(test)]
+            Binding::Scripted(_) => Ok(()),
         }
     }
 
@@ -85,6 +113,8 @@ impl Binding {
         match self {
             Binding::Http(_) => {}
             Binding::Stdio(binding) => binding.stop(deadline),
+            #[cfg(test)]
+            Binding::Scripted(_) => {}
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Cause {
     HostUnreachable,
     /// The Unix socket's path does not exist.
     SocketMissing,
+    /// This process or host has no descriptor or memory left for a connection: nothing reached the peer.
+    Exhausted,
     /// Any other failure before a connection stood.
     Dial,
     /// The proxy refused the tunnel; the proxy's status.

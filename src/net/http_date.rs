@@ -2,8 +2,20 @@
 
 use std::time::{Duration, SystemTime};
 
+use time::OffsetDateTime;
+
+const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// `at` as an IMF-fixdate.
+pub(crate) fn format(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at);
+    let weekday = WEEKDAYS[usize::from(at.weekday().number_days_from_monday()) % WEEKDAYS.len()];
+    let month = MONTHS[(usize::from(u8::from(at.month())) + 11) % MONTHS.len()];
+    let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+    format!("{weekday}, {:02} {month} {:04} {hour:02}:{minute:02}:{second:02} GMT", at.day(), at.year())
+}
 
 /// Parses an IMF-fixdate, an RFC 850 date or an asctime date; `None` for anything else.
 pub(crate) fn parse(text: &str) -> Option<SystemTime> {
@@ -47,4 +59,24 @@ pub(super) fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar_and_read_back_as_they_were_written() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_772_357_400, "Sun, 01 Mar 2026 09:30:00 GMT"),
+            (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT"),
+        ] {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(format(at), text);
+            assert_eq!(parse(text), Some(at));
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod connection;
 mod deadline;
 mod digest;
 mod error;
+pub(crate) mod front;
 mod headers;
 mod http;
 mod http_date;
@@ -18,6 +19,7 @@ mod origin;
 mod proxy;
 mod route;
 mod tls;
+mod waker;
 
 pub use self::backoff::{Backoff, retry_after};
 pub use self::cancel::{Cancel, CancelGuard};
@@ -37,4 +39,5 @@ pub use self::tls::{
     BundleReport, CertificateReport, ClientCertificate, ClientCertificateError, OriginCertificate,
     SystemTrust, Trust, TrustError, TrustReport,
 };
+pub(crate) use self::waker::Waker;
 pub use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};

@@ -17,8 +17,9 @@ use super::api::{
 };
 use super::clock;
 use super::engine::{Engine, Limits};
-use super::front::{Bound, Front, ListenAt};
+use super::front;
 use crate::ids::{TunnelId, random_hex};
+use crate::net::front::{Bound, Front, ListenAt};
 use crate::secret::Secret;
 
 /// Name of the control socket within its private directory.
@@ -138,9 +139,9 @@ impl Local {
             poll_wait_max: options.poll_wait_max,
             tells_commands: false,
         };
-        let api = Arc::new(Api::new(Arc::clone(&engine), api_options, access(&options)));
+        let api = Api::new(Arc::clone(&engine), api_options, access(&options)).map_err(io::Error::other)?;
         let (fail, failed) = bounded(2);
-        let front = Front::start(vec![ingress, client], options.connections, api, &fail)?;
+        let front = front::start(vec![ingress, client], options.connections, Arc::new(api), &fail)?;
         Ok(Local {
             front: Some(front),
             engine,

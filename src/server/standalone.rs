@@ -9,8 +9,9 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::api::Api;
 use super::engine::Engine;
-use super::front::{Bound, Front, Identity, ListenAt, TlsError};
+use super::front;
 use super::settings::{ServerConfig, TunnelConfig};
+use crate::net::front::{Bound, Front, Identity, ListenAt, TlsError};
 
 /// How long the connections may take to end once nothing is held any more.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
@@ -90,10 +91,11 @@ impl Standalone {
             listening.push(Listening { at: socket.at.clone(), tls });
             bound.push(socket);
         }
-        let api = Arc::new(Api::new(Arc::clone(&engine), config.options, config.access));
+        let api = Api::new(Arc::clone(&engine), config.options, config.access);
+        let api = Arc::new(api.map_err(|error| StartError::System(io::Error::other(error)))?);
         let (fail, failed) = bounded(bound.len());
-        let service: Arc<Api> = Arc::clone(&api);
-        let front = Front::start(bound, config.connections, service, &fail).map_err(StartError::System)?;
+        let front =
+            front::start(bound, config.connections, Arc::clone(&api), &fail).map_err(StartError::System)?;
         Ok(Standalone { front, engine, api, identities, listening, failed })
     }
 

@@ -1,6 +1,6 @@
 //! HTTP/1.1 by hand, both sides, as little as the tests need.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 
 /// A request as it arrived.
@@ -75,7 +75,7 @@ pub fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
 }
 
 /// Reads one request; `None` when the peer closed between requests.
-pub fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+pub fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let Some((first, headers)) = read_head(reader)? else { return Ok(None) };
     let mut words = first.split(' ');
     let mut request = Request {

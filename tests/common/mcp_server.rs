@@ -31,7 +31,14 @@ pub struct McpServer {
 impl McpServer {
     /// Serves with `script`.
     pub fn scripted(script: impl Fn(&Request, &mut TcpStream) -> Next + Send + Sync + 'static) -> McpServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        McpServer::on(TcpListener::bind("127.0.0.1:0").expect("a port"), script)
+    }
+
+    /// The same on a port that the test chose.
+    pub fn on(
+        listener: TcpListener,
+        script: impl Fn(&Request, &mut TcpStream) -> Next + Send + Sync + 'static,
+    ) -> McpServer {
         let address = listener.local_addr().expect("its address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(Mutex::new(0));

@@ -5,10 +5,16 @@
 
 pub mod command;
 pub mod connector;
+pub mod control_plane;
 pub mod fault_proxy;
+pub mod gate;
 pub mod http;
+pub mod matrix_lane;
+pub mod matrix_plane;
+pub mod matrix_server;
 pub mod mcp_server;
 pub mod process;
+pub mod scripted_plane;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

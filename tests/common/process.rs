@@ -37,12 +37,25 @@ impl Client {
 
     /// The same with further environment variables.
     pub fn start_with(base_url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Client {
+        let arguments = [&["--control-plane.base-url", base_url], arguments].concat();
+        Client::start_bare(&arguments, variables)
+    }
+
+    /// The same without a base URL.
+    pub fn start_bare(arguments: &[&str], variables: &[(&str, &str)]) -> Client {
+        Client::start_through(&[client_binary()], arguments, variables)
+    }
+
+    /// The same by a command that ends in running what follows it as the client's arguments.
+    pub fn start_through(command: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Client {
+        let (program, first) = command.split_first().expect("a program");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url_file = directory.path().join("health.url");
-        let mut command = Command::new(client_binary());
+        let mut command = Command::new(program);
         command
+            .args(first)
             .arg("run")
-            .args(["--control-plane.base-url", base_url, "--control-plane.tunnel-id", TUNNEL_ID])
+            .args(["--control-plane.tunnel-id", TUNNEL_ID])
             .args(["--health.listen-addr", "127.0.0.1:0", "--health.url-file"])
             .arg(&url_file)
             .args(arguments)
@@ -131,6 +144,25 @@ impl Client {
         self.signal(rustix::process::Signal::TERM);
         self.wait()
     }
+}
+
+/// Exit code and everything printed of a `tunnel-client run` that ends by itself; the tests' key and
+/// tunnel are given unless `variables` say otherwise.
+pub fn run_to_its_end(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = Command::new(client_binary())
+        .arg("run")
+        .args(["--health.listen-addr", "127.0.0.1:0"])
+        .args(arguments)
+        .env_clear()
+        .envs(std::env::vars().filter(|(name, _)| !name.to_ascii_lowercase().ends_with("_proxy")))
+        .env("CONTROL_PLANE_API_KEY", API_KEY)
+        .env("CONTROL_PLANE_TUNNEL_ID", TUNNEL_ID)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("tunnel-client runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
 }
 
 impl Drop for Client {

@@ -422,3 +422,36 @@ fn two_clients_share_a_tunnel_without_losing_or_doubling_a_command() {
     expected.sort();
     assert_eq!(ids, expected);
 }
+
+/// A queue that panics once.
+struct Fragile(Arc<Queue>, AtomicUsize);
+
+impl CommandSink for Fragile {
+    fn free(&self) -> usize {
+        assert!(self.1.fetch_add(1, Ordering::SeqCst) != 1, "the second look at the queue");
+        self.0.free()
+    }
+
+    fn push(&self, command: Command, stop: &Cancel) -> Result<(), Stopped> {
+        self.0.push(command, stop)
+    }
+}
+
+#[test]
+fn a_panic_does_not_end_the_polling() {
+    let server =
+        Server::replaying(vec![Answer::json(200, &commands(0..1)), Answer::json(200, &commands(1..2))]);
+    let (queue, tally) = (Queue::new(5), Arc::<Tally>::default());
+    let poller = Poller {
+        client: client_with(settings(&server), &tally, &Cancel::new()),
+        sink: Arc::new(Fragile(Arc::clone(&queue), AtomicUsize::new(0))),
+        observer: Arc::<Tally>::clone(&tally),
+        state: Arc::new(PollState::new()),
+        gate: None,
+    };
+    let poller = poller.spawn().unwrap();
+    assert_eq!(queue.next().request_id, "r0");
+    assert_eq!(queue.next().request_id, "r1");
+    assert!(poller.is_running());
+    assert!(poller.stop().is_empty());
+}

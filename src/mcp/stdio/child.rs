@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child as Process, ExitStatus};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -99,10 +100,17 @@ impl Child {
         // Before the threads: the writer goes when it finds that the session is about another child.
         shared.with(|session| session.open(generation, Arc::clone(&stdin)));
         let (to, stop) = (Arc::clone(shared), Arc::clone(&self.stop_writer));
-        self.spawn(shared, "in", move || write_lines(&to, generation, &stdin, &stop))?;
+        self.spawn(shared, "in", move || {
+            let written = catch_unwind(AssertUnwindSafe(|| write_lines(&to, generation, &stdin, &stop)));
+            if written.is_err() {
+                tell(&to, Event::StdinFailed(generation, "its writer panicked".to_owned()));
+            }
+        })?;
         let (to, stop) = (Arc::clone(shared), Arc::clone(&self.stop_readers));
         self.spawn(shared, "out", move || {
-            let end = stdout::run(&to, generation, output, &stop);
+            let read = catch_unwind(AssertUnwindSafe(|| stdout::run(&to, generation, output, &stop)));
+            // A child that nobody hears any more is replaced like one that has nothing more to say.
+            let end = read.unwrap_or(stdout::End::Closed);
             tell(&to, Event::StdoutEnded(generation, end));
         })?;
         let stop = Arc::clone(&self.stop_readers);

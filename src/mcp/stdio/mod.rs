@@ -252,12 +252,22 @@ impl StdioBinding {
     /// See [`super::Binding::exchange`]. A call may run beside others; a notification returns once its
     /// bytes are in the child's pipe.
     pub fn exchange(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+        self.exchange_in_turn(exchange, &mut || {}, on_event)
+    }
+
+    /// See [`super::Binding::exchange_in_turn`].
+    pub fn exchange_in_turn(
+        &self,
+        exchange: &Exchange<'_>,
+        entered: &mut dyn FnMut(),
+        on_event: OnEvent<'_>,
+    ) -> Outcome {
         if exchange.message.kind() == Kind::Response {
             return failed(Source::ClientInternal, FailureKind::Unknown);
         }
         let mut draft = Draft::new(exchange.message, exchange.headers);
         let mailbox = Arc::new(Mailbox::default());
-        let sequence = match self.shared.admit(&mut draft, &mailbox, exchange.deadline) {
+        let sequence = match self.shared.admit(&mut draft, &mailbox, exchange.deadline, entered) {
             Ok(sequence) => sequence,
             Err(outcome) => return outcome,
         };

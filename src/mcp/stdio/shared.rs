@@ -84,17 +84,22 @@ impl Shared {
         result
     }
 
-    /// Brings a message in: queues it, answers it, or waits for its turn.
+    /// Brings a message in: queues it, answers it, or waits for its turn. `entered` is told that its
+    /// place among the others is settled; it must not block.
     pub(super) fn admit(
         &self,
         draft: &mut Draft<'_>,
         mailbox: &Arc<Mailbox>,
         deadline: Deadline,
+        entered: &mut dyn FnMut(),
     ) -> Result<Option<u64>, Outcome> {
         let mut session = self.lock();
         let mut visitor = session.visitor(deadline, Instant::now());
         let result = loop {
-            match session.step(&mut visitor, draft, mailbox, Instant::now()) {
+            let step = session.step(&mut visitor, draft, mailbox, Instant::now());
+            // It is queued, has its turn, or needs none.
+            entered();
+            match step {
                 Step::Queued(sequence) => break Ok(sequence),
                 Step::Done(outcome) => break Err(outcome),
                 Step::Wait(until) => {

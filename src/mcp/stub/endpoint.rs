@@ -1,13 +1,13 @@
 //! The stub's requests and replies.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tiny_http::{Header, Method, Request, Response, StatusCode};
 
 use crate::jsonrpc::{Envelope, Id, Kind, METHOD_NOT_FOUND, error_response, result_response};
 use crate::net::Cancel;
+use crate::net::front::{self, BadBody, Exchange, Head, Response, Wake};
 
 use super::metadata;
 use super::rules::{Facts, LEGACY_VERSIONS, MODERN_VERSION, Refusal};
@@ -15,8 +15,8 @@ use super::sessions::Sessions;
 use super::tools::{Called, InvalidParams, Tools, countdown_result};
 
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Longest time for a whole body.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// How often a listening stream looks up although nothing woke it.
+const LISTEN_STEP: Duration = Duration::from_secs(600);
 /// Time between two steps of a countdown.
 const STEP_TIME: Duration = Duration::from_millis(150);
 const PARSE_ERROR: i64 = -32700;
@@ -25,9 +25,6 @@ const INVALID_PARAMS: i64 = -32602;
 const UNSUPPORTED_VERSION: i64 = -32022;
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
-const SESSION_ID: &str = "Mcp-Session-Id";
-const EVENT_STREAM: &str = "text/event-stream";
-const CACHE_CONTROL: (&str, &str) = ("Cache-Control", "no-cache, no-transform");
 
 /// Answers the requests of one stub.
 pub(super) struct Service {
@@ -53,82 +50,97 @@ struct Call<'a> {
     modern: bool,
 }
 
-impl Service {
-    pub(super) fn new(tools: Tools, cancel: Cancel) -> Service {
-        Service { tools, sessions: Sessions::default(), cancel }
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
-
-    pub(super) fn close_streams(&self) {
-        self.sessions.close_streams();
-    }
-
-    /// Answers one request; a peer that has gone is no error.
-    pub(super) fn answer(&self, request: Request) {
-        let path = request.url().split('?').next().unwrap_or_default();
-        let sent = if path == "/mcp" {
-            self.answer_mcp(request)
+impl front::Service for Service {
+    /// A peer that has gone is no error.
+    fn call(&self, head: &Head, exchange: &mut Exchange<'_>) {
+        let sent = if head.path() == "/mcp" {
+            self.answer_mcp(head, exchange)
         } else {
-            let host = super::rules::header(&request, "Host").unwrap_or_default();
-            match metadata::document(path, host) {
-                Some(document) => respond(request, 200, document, &[("Content-Type", "application/json")]),
-                None => respond(request, 404, "404 page not found\n".to_owned(), PLAIN),
-            }
+            let host = super::rules::header(head, "Host").unwrap_or_default();
+            exchange.respond(&match metadata::document(head.path(), host) {
+                Some(document) => json_reply(200, document),
+                None => plain(404, "404 page not found"),
+            })
         };
         if let Err(error) = sent {
             log::debug!(target: "mcpclient", error:%; "MCP stub could not reply");
         }
     }
 
-    fn answer_mcp(&self, mut request: Request) -> io::Result<()> {
-        let facts = Facts::of(&request);
+    fn refusal(&self, status: u16, reason: &str) -> Response {
+        plain(status, reason)
+    }
+}
+
+impl Service {
+    pub(super) fn new(tools: Tools, cancel: Cancel) -> Service {
+        Service { tools, sessions: Sessions::default(), cancel }
+    }
+
+    pub(super) fn close_streams(&self) {
+        self.sessions.close_streams();
+    }
+
+    fn answer_mcp(&self, head: &Head, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        let facts = Facts::of(head, exchange.peer());
         if let Err(Refusal(status, text)) = facts.check() {
-            let allow: &[(&str, &str)] =
-                if status == 405 { &[PLAIN[0], ("Allow", "GET, POST, DELETE")] } else { PLAIN };
-            return respond(request, status, format!("{text}\n"), allow);
+            let refusal = plain(status, text);
+            return exchange.respond(&match status {
+                405 => refusal.header("Allow", "GET, POST, DELETE"),
+                _ => refusal,
+            });
         }
-        let session_id = facts.session_id.map(str::to_owned);
-        if session_id.as_ref().is_some_and(|id| !self.sessions.contains(id)) {
-            return respond(request, 404, "session not found\n".to_owned(), PLAIN);
+        if facts.session_id.is_some_and(|id| !self.sessions.contains(id)) {
+            return exchange.respond(&plain(404, "session not found"));
         }
         let modern = facts.version == Some(MODERN_VERSION);
-        match (facts.method, session_id) {
-            (Method::Delete, Some(id)) => {
-                self.sessions.end(&id);
-                respond(request, 204, String::new(), &[])
+        match (facts.method, facts.session_id) {
+            ("DELETE", Some(id)) => {
+                self.sessions.end(id);
+                exchange.respond(&Response::new(204))
             }
-            (Method::Get, Some(id)) => {
-                let mut stream = request.into_writer();
-                write_stream_head(&mut stream, Some(&id))?;
-                self.sessions.listen(&id, stream);
-                Ok(())
-            }
-            (_, session_id) => match read_body(&mut request)? {
-                Some(body) => self.answer_message(request, &body, session_id, modern),
-                None => respond(request, 413, "request body too large\n".to_owned(), PLAIN),
+            ("GET", Some(id)) => self.listen(id, exchange),
+            (_, session_id) => match exchange.read_body(MAX_BODY_BYTES) {
+                Ok(body) => self.answer_message(exchange, &body, session_id, modern),
+                Err(BadBody::TooLarge) => exchange.respond(&plain(413, "request body too large")),
+                Err(BadBody::Malformed) => exchange.respond(&plain(400, "request body framed wrongly")),
+                Err(BadBody::Timeout) => exchange.respond(&plain(408, "request body did not arrive in time")),
+                Err(BadBody::Gone) => Ok(()),
             },
         }
     }
 
+    /// A stream that carries nothing, until its session ends, another takes its place or the stub stops.
+    fn listen(&self, session_id: &str, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        let waker = exchange.waker()?;
+        self.sessions.listen(session_id, &waker);
+        let mut stream = exchange.stream(&stream_head(Some(session_id)));
+        stream.flush()?;
+        while self.sessions.is_listening(session_id, &waker) && !self.cancel.is_cancelled() {
+            if stream.wait(Instant::now() + LISTEN_STEP) == Wake::PeerGone {
+                self.sessions.leave(session_id, &waker);
+                return Ok(());
+            }
+        }
+        stream.finish()
+    }
+
     fn answer_message(
         &self,
-        request: Request,
+        exchange: &mut Exchange<'_>,
         body: &[u8],
-        session_id: Option<String>,
+        session_id: Option<&str>,
         modern_header: bool,
     ) -> io::Result<()> {
         let envelope = match Envelope::parse(body) {
             Ok(envelope) => envelope,
             Err(invalid) => {
                 let json = error_response(None, PARSE_ERROR, &invalid.to_string(), None);
-                return respond(request, 400, json, JSON);
+                return exchange.respond(&json_reply(400, json));
             }
         };
         let (Kind::Call, Some(id)) = (envelope.kind, &envelope.id) else {
-            return respond(request, 202, String::new(), &[]);
+            return exchange.respond(&Response::new(202));
         };
         let params: Value =
             envelope.params.and_then(|params| serde_json::from_str(params.get()).ok()).unwrap_or_default();
@@ -137,29 +149,28 @@ impl Service {
             let data = json!({"supported": [MODERN_VERSION], "requested": version}).to_string();
             let json =
                 error_response(Some(id), UNSUPPORTED_VERSION, "Unsupported protocol version", Some(&data));
-            return respond(request, 400, json, JSON);
+            return exchange.respond(&json_reply(400, json));
         }
         let method = &*envelope.method;
         let modern =
             method != "initialize" && (modern_header || version.is_some() || method == "server/discover");
         if !modern && session_id.is_none() && !matches!(method, "initialize" | "ping") {
             let text = "Bad Request: Mcp-Session-Id header is required; send initialize first";
-            return respond(request, 400, error_response(Some(id), INVALID_REQUEST, text, None), JSON);
+            let json = error_response(Some(id), INVALID_REQUEST, text, None);
+            return exchange.respond(&json_reply(400, json));
         }
         let call = Call { id, method, params: &params, modern };
         if method == "tools/call"
             && let Ok(Called::Countdown(steps)) = self.tools.call(&params)
         {
-            return self.count_down(request, &call, session_id.as_deref(), steps);
+            return self.count_down(exchange, &call, session_id, steps);
         }
         let answer = self.answer_call(&call)?;
         if modern {
-            return respond(request, answer.status, answer.json, JSON);
+            return exchange.respond(&json_reply(answer.status, answer.json));
         }
-        let mut headers = vec![("Content-Type", EVENT_STREAM), CACHE_CONTROL];
-        let session_id = answer.opened.or(session_id);
-        headers.extend(session_id.as_deref().map(|id| (SESSION_ID, id)));
-        respond(request, 200, event(&answer.json), &headers)
+        let head = stream_head(answer.opened.as_deref().or(session_id));
+        exchange.respond(&head.with_body(event(&answer.json).into_bytes()))
     }
 
     fn answer_call(&self, call: &Call<'_>) -> io::Result<Answer> {
@@ -220,14 +231,14 @@ impl Service {
     /// Streams the steps of a countdown as they happen, then the result. A stop breaks it off.
     fn count_down(
         &self,
-        request: Request,
+        exchange: &mut Exchange<'_>,
         call: &Call<'_>,
         session_id: Option<&str>,
         steps: u64,
     ) -> io::Result<()> {
         let token = &call.params["_meta"]["progressToken"];
-        let mut stream = request.into_writer();
-        write_stream_head(&mut stream, session_id)?;
+        let mut stream = exchange.stream(&stream_head(session_id));
+        stream.flush()?;
         for step in 1..=steps {
             if self.cancel.wait(STEP_TIME) {
                 return Ok(());
@@ -243,65 +254,35 @@ impl Service {
                         "message": format!("{} to go", steps - step),
                     },
                 });
-                write_chunk(&mut stream, &event(&progress.to_string()))?;
+                stream.push(event(&progress.to_string()));
+                stream.flush()?;
             }
         }
-        write_chunk(&mut stream, &event(&self.result(call, countdown_result(steps))))?;
-        stream.write_all(b"0\r\n\r\n")?;
-        stream.flush()
+        stream.push(event(&self.result(call, countdown_result(steps))));
+        stream.finish()
     }
 }
 
-const PLAIN: &[(&str, &str)] = &[("Content-Type", "text/plain; charset=utf-8")];
-const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
-
-/// The body, or `None` if it is too long.
-fn read_body(request: &mut Request) -> io::Result<Option<Vec<u8>>> {
-    let until = Instant::now() + BODY_TIME;
-    let reader = request.as_reader();
-    let mut body = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let count = reader.read(&mut buffer)?;
-        body.extend_from_slice(&buffer[..count]);
-        if count == 0 {
-            return Ok(Some(body));
-        }
-        if body.len() > MAX_BODY_BYTES {
-            return Ok(None);
-        }
-        if Instant::now() > until {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
+/// A line for humans.
+fn plain(status: u16, text: &str) -> Response {
+    Response::of(status, "text/plain; charset=utf-8", format!("{text}\n").into_bytes())
 }
 
-fn respond(request: Request, status: u16, body: String, headers: &[(&str, &str)]) -> io::Result<()> {
-    let length = body.len();
-    let headers = headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, *value).ok());
-    let body = io::Cursor::new(body.into_bytes());
-    request.respond(Response::new(StatusCode(status), headers.collect(), body, Some(length), None))
+fn json_reply(status: u16, json: String) -> Response {
+    Response::json(status, json.into_bytes())
 }
 
 fn event(json: &str) -> String {
     format!("event: message\ndata: {json}\n\n")
 }
 
-/// Starts a reply whose events are written one by one.
-fn write_stream_head(stream: &mut impl Write, session_id: Option<&str>) -> io::Result<()> {
-    let mut head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: {EVENT_STREAM}\r\n{}: {}\r\nTransfer-Encoding: chunked\r\n",
-        CACHE_CONTROL.0, CACHE_CONTROL.1
-    );
-    if let Some(id) = session_id {
-        head.push_str(&format!("{SESSION_ID}: {id}\r\n"));
+/// The head of a reply made of events.
+fn stream_head(session_id: Option<&str>) -> Response {
+    let head = Response::new(200)
+        .header("Content-Type", "text/event-stream")
+        .header("Cache-Control", "no-cache, no-transform");
+    match session_id {
+        Some(id) => head.header("Mcp-Session-Id", id),
+        None => head,
     }
-    head.push_str("\r\n");
-    stream.write_all(head.as_bytes())?;
-    stream.flush()
-}
-
-fn write_chunk(stream: &mut impl Write, text: &str) -> io::Result<()> {
-    stream.write_all(format!("{:x}\r\n{text}\r\n", text.len()).as_bytes())?;
-    stream.flush()
 }

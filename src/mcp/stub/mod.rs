@@ -1,8 +1,8 @@
 //! A small MCP server with OAuth metadata, for demonstrations and first-use checks.
 //!
-//! Streamable HTTP at `/mcp` in both protocol eras, no authentication anywhere. Invariant: a fixed
-//! number of workers answers, none of them waits on a peer without a limit, and [`Stub::stop`] joins
-//! them at once, whatever connections are open.
+//! Streamable HTTP at `/mcp` in both protocol eras, no authentication anywhere. Invariant: no peer is
+//! waited for without a limit, and [`Stub::stop`] joins all threads at once, whatever connections are
+//! open.
 
 mod endpoint;
 mod metadata;
@@ -11,14 +11,12 @@ mod sessions;
 mod tools;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout, set_tcp_nodelay};
-
 use crate::net::Cancel;
+use crate::net::front::{Bound, Front, Limits, Settings, WhenFull};
 
 use endpoint::Service;
 
@@ -28,16 +26,23 @@ pub const DEFAULT_LISTEN_ADDR: &str = "127.0.0.1:0";
 pub const DEFAULT_NAME: &str = "mcp-stub";
 /// The version it gives itself unless told otherwise.
 pub const DEFAULT_VERSION: &str = "0.1.0";
-/// Requests answered at once; more wait.
-const WORKERS: usize = 4;
-/// Longest time for one write on a connection.
-const SOCKET_TIME: Duration = Duration::from_secs(5);
+/// Bounds of its connections.
+const LIMITS: Limits = Limits {
+    head: Duration::from_secs(5),
+    head_bytes: 16 * 1024,
+    idle: Duration::from_secs(120),
+    body: Duration::from_secs(10),
+    discard: Duration::from_secs(1),
+    write: Duration::from_secs(5),
+    connections: 128,
+};
+/// Longest time for replies in progress once it stops.
+const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// A running stub; dropping it stops it.
 pub struct Stub {
-    server: Option<Arc<tiny_http::Server>>,
+    front: Option<Front>,
     service: Arc<Service>,
-    workers: Vec<JoinHandle<()>>,
     cancel: Cancel,
     base: String,
 }
@@ -60,32 +65,17 @@ impl Stub {
             text => text.to_owned(),
         };
         let listener = TcpListener::bind(or(listen_addr, DEFAULT_LISTEN_ADDR))?;
-        // Accepted sockets inherit both. A receive time-out would be inherited too, but it also ends the
-        // wait for a connection, which tiny_http takes for the end of the listener.
-        set_socket_timeout(&listener, Timeout::Send, Some(SOCKET_TIME))?;
-        set_tcp_nodelay(&listener, true)?;
-        let address: SocketAddr = listener.local_addr()?;
-        let server = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-        let server = Arc::new(server);
+        let address = listener.local_addr()?;
         let cancel = Cancel::new();
         let tools =
             tools::Tools { name: or(name, DEFAULT_NAME), version: or(version, DEFAULT_VERSION), countdown };
         let service = Arc::new(Service::new(tools, cancel.clone()));
-        let mut stub = Stub {
-            server: Some(Arc::clone(&server)),
-            service: Arc::clone(&service),
-            workers: Vec::new(),
-            cancel,
-            base: format!("http://{address}"),
-        };
-        for number in 1..=WORKERS {
-            let (server, service) = (Arc::clone(&server), Arc::clone(&service));
-            let worker = std::thread::Builder::new()
-                .name(format!("mcp-stub-{number}"))
-                .spawn(move || work(&server, &service))?;
-            stub.workers.push(worker);
-        }
-        Ok(stub)
+        let settings = Settings { name: "mcpclient", limits: LIMITS, when_full: WhenFull::Evict };
+        let answering: Arc<Service> = Arc::clone(&service);
+        let front = Front::start(vec![Bound::tcp(listener)?], settings, answering, |error| {
+            log::error!(target: "mcpclient", error:%; "MCP stub cannot accept connections");
+        })?;
+        Ok(Stub { front: Some(front), service, cancel, base: format!("http://{address}") })
     }
 
     /// Scheme, host and port.
@@ -108,39 +98,20 @@ impl Stub {
         format!("{}{}", self.base, metadata::SERVER_PATH)
     }
 
-    /// Stops answering and joins the workers; requests that are being answered are finished.
+    /// Stops accepting, finishes what is being answered and joins all threads.
     pub fn stop(&mut self) {
-        let Some(server) = self.server.take() else { return };
+        let Some(mut front) = self.front.take() else { return };
         self.cancel.cancel();
-        for _ in &self.workers {
-            server.unblock();
-        }
-        for worker in self.workers.drain(..) {
-            let _ = worker.join();
-        }
         self.service.close_streams();
+        front.drain();
+        front.wait_drained(STOP_TIME);
+        front.stop();
     }
 }
 
 impl Drop for Stub {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-fn work(server: &tiny_http::Server, service: &Service) {
-    loop {
-        match server.recv() {
-            Ok(request) => service.answer(request),
-            Err(error) if service.is_stopping() => {
-                log::debug!(target: "mcpclient", error:%; "MCP stub worker ends");
-                return;
-            }
-            Err(error) => {
-                log::error!(target: "mcpclient", error:%; "MCP stub cannot accept connections");
-                return;
-            }
-        }
     }
 }
 

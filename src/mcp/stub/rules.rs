@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use tiny_http::{Method, Request};
+use crate::net::front::{Head, Peer};
 
 /// Revisions with a handshake, newest last.
 pub(super) const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -15,7 +15,7 @@ pub(super) struct Refusal(pub(super) u16, pub(super) &'static str);
 
 /// The headers that matter, however the request came.
 pub(super) struct Facts<'a> {
-    pub(super) method: Method,
+    pub(super) method: &'a str,
     pub(super) local: bool,
     pub(super) host: &'a str,
     pub(super) origin: Option<&'a str>,
@@ -27,20 +27,19 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn of(request: &'a Request) -> Facts<'a> {
-        let get = |name: &'static str| header(request, name);
+    pub(super) fn of(head: &'a Head, peer: &Peer) -> Facts<'a> {
+        let get = |name: &'static str| header(head, name);
         Facts {
-            method: request.method().clone(),
-            local: request.remote_addr().is_some_and(|peer| peer.ip().is_loopback()),
+            method: head.method_text(),
+            local: peer.address.is_some_and(|peer| peer.ip().is_loopback()),
             host: get("Host").unwrap_or_default(),
             origin: get("Origin"),
             fetch_site: get("Sec-Fetch-Site"),
             content_type: get("Content-Type").unwrap_or_default(),
-            accept: request
-                .headers()
-                .iter()
-                .filter(|header| header.field.equiv("Accept"))
-                .flat_map(|header| header.value.as_str().split(','))
+            accept: head
+                .values("Accept")
+                .filter_map(|value| std::str::from_utf8(value).ok())
+                .flat_map(|value| value.split(','))
                 .map(media_type)
                 .collect(),
             version: get("Mcp-Protocol-Version").filter(|version| !version.is_empty()),
@@ -62,20 +61,18 @@ impl<'a> Facts<'a> {
         if self.local && !is_loopback(host_name(self.host)) {
             return Err(Refusal(403, "Forbidden: invalid Host header"));
         }
-        let is_safe = matches!(self.method, Method::Get | Method::Head | Method::Options);
+        let is_safe = matches!(self.method, "GET" | "HEAD" | "OPTIONS");
         if !is_safe && self.is_cross_origin() {
             return Err(Refusal(403, "Forbidden: cross-origin request"));
         }
-        if self.method == Method::Post
-            && !media_type(self.content_type).eq_ignore_ascii_case("application/json")
-        {
+        if self.method == "POST" && !media_type(self.content_type).eq_ignore_ascii_case("application/json") {
             return Err(Refusal(415, "Content-Type must be 'application/json'"));
         }
         match self.method {
-            Method::Get if !self.accepts("text/event-stream") => {
+            "GET" if !self.accepts("text/event-stream") => {
                 return Err(Refusal(400, "Accept must contain 'text/event-stream' for GET requests"));
             }
-            Method::Get | Method::Delete => {}
+            "GET" | "DELETE" => {}
             _ if !(self.accepts("application/json") && self.accepts("text/event-stream")) => {
                 return Err(Refusal(
                     400,
@@ -84,14 +81,14 @@ impl<'a> Facts<'a> {
             }
             _ => {}
         }
-        if !matches!(self.method, Method::Get | Method::Post | Method::Delete) {
+        if !matches!(self.method, "GET" | "POST" | "DELETE") {
             return Err(Refusal(405, "Method Not Allowed"));
         }
         let known = |version: &str| LEGACY_VERSIONS.contains(&version) || version == MODERN_VERSION;
         if self.version.is_some_and(|version| !known(version)) {
             return Err(Refusal(400, "Bad Request: unsupported protocol version"));
         }
-        if self.session_id.is_none() && matches!(self.method, Method::Get | Method::Delete) {
+        if self.session_id.is_none() && matches!(self.method, "GET" | "DELETE") {
             return Err(Refusal(400, "Bad Request: Mcp-Session-Id header is required"));
         }
         Ok(())
@@ -108,9 +105,8 @@ impl<'a> Facts<'a> {
 }
 
 /// The first value of a header, trimmed.
-pub(super) fn header<'a>(request: &'a Request, name: &'static str) -> Option<&'a str> {
-    let found = request.headers().iter().find(|header| header.field.equiv(name));
-    found.map(|header| header.value.as_str().trim())
+pub(super) fn header<'a>(head: &'a Head, name: &'static str) -> Option<&'a str> {
+    head.value(name).map(str::trim)
 }
 
 fn media_type(value: &str) -> &str {
@@ -136,7 +132,7 @@ mod tests {
 
     fn facts() -> Facts<'static> {
         Facts {
-            method: Method::Post,
+            method: "POST",
             local: true,
             host: "127.0.0.1:80",
             origin: None,
@@ -167,13 +163,13 @@ mod tests {
         assert_eq!(status(|f| f.version = Some("2025-06-18")), 200);
         assert_eq!(status(|f| f.version = Some("2026-07-28")), 200);
         for (method, session, accept, expected) in [
-            (Method::Get, Some("s"), "text/event-stream", 200),
-            (Method::Get, None, "text/event-stream", 400),
-            (Method::Get, Some("s"), "application/json", 400),
-            (Method::Delete, Some("s"), "", 200),
-            (Method::Delete, None, "", 400),
-            (Method::Put, Some("s"), "*/*", 405),
-            (Method::Put, Some("s"), "", 400),
+            ("GET", Some("s"), "text/event-stream", 200),
+            ("GET", None, "text/event-stream", 400),
+            ("GET", Some("s"), "application/json", 400),
+            ("DELETE", Some("s"), "", 200),
+            ("DELETE", None, "", 400),
+            ("PUT", Some("s"), "*/*", 405),
+            ("PUT", Some("s"), "", 400),
         ] {
             let shown = format!("{method} {session:?} {accept}");
             let got = status(|f| (f.method, f.session_id, f.accept) = (method, session, vec![accept]));

@@ -1,16 +1,13 @@
 //! The stub's MCP sessions and the listening streams they may have.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ids::{RandomUnavailable, random_hex};
+use crate::net::Waker;
 
 /// Sessions kept; a new one beyond that ends the oldest.
 const MAX_SESSIONS: usize = 1000;
-
-/// The writing half of a connection whose reply never ends by itself.
-pub(super) type Stream = Box<dyn Write + Send>;
 
 /// All sessions, in the order they were opened.
 #[derive(Default)]
@@ -18,7 +15,8 @@ pub(super) struct Sessions(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    streams: HashMap<String, Option<Stream>>,
+    /// Each with what wakes its listening stream, if there is one.
+    streams: HashMap<String, Option<Arc<Waker>>>,
     order: VecDeque<String>,
 }
 
@@ -33,7 +31,7 @@ impl Sessions {
             let oldest = if state.order.len() > MAX_SESSIONS { state.order.pop_front() } else { None };
             oldest.and_then(|oldest| state.streams.remove(&oldest))
         };
-        finish(ended.flatten());
+        wake(ended.flatten());
         Ok(id)
     }
 
@@ -42,13 +40,22 @@ impl Sessions {
         self.lock().streams.contains_key(id)
     }
 
-    /// Makes `stream` the listening stream of `id`, in place of an earlier one.
-    pub(super) fn listen(&self, id: &str, stream: Stream) {
-        let replaced = match self.lock().streams.get_mut(id) {
-            Some(place) => place.replace(stream),
-            None => Some(stream),
-        };
-        finish(replaced);
+    /// Makes the stream behind `waker` the listening stream of `id`, in place of an earlier one.
+    pub(super) fn listen(&self, id: &str, waker: &Arc<Waker>) {
+        let replaced = self.lock().streams.get_mut(id).and_then(|place| place.replace(Arc::clone(waker)));
+        wake(replaced);
+    }
+
+    /// Whether the stream behind `waker` is the listening stream of `id`.
+    pub(super) fn is_listening(&self, id: &str, waker: &Arc<Waker>) -> bool {
+        matches!(self.lock().streams.get(id), Some(Some(current)) if Arc::ptr_eq(current, waker))
+    }
+
+    /// Forgets the stream behind `waker`: its peer has gone.
+    pub(super) fn leave(&self, id: &str, waker: &Arc<Waker>) {
+        if let Some(place) = self.lock().streams.get_mut(id) {
+            place.take_if(|current| Arc::ptr_eq(current, waker));
+        }
     }
 
     /// Ends a session; false if it was not open.
@@ -59,14 +66,14 @@ impl Sessions {
             state.streams.remove(id)
         };
         let was_open = ended.is_some();
-        finish(ended.flatten());
+        wake(ended.flatten());
         was_open
     }
 
     /// Ends all listening streams.
     pub(super) fn close_streams(&self) {
-        let streams: Vec<Stream> = self.lock().streams.values_mut().filter_map(Option::take).collect();
-        streams.into_iter().for_each(|stream| finish(Some(stream)));
+        let wakers: Vec<_> = self.lock().streams.values_mut().filter_map(Option::take).collect();
+        wakers.into_iter().for_each(|waker| wake(Some(waker)));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -74,10 +81,10 @@ impl Sessions {
     }
 }
 
-/// Writes the last chunk of a stream; the peer may be gone.
-fn finish(stream: Option<Stream>) {
-    if let Some(mut stream) = stream {
-        let _ = stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush());
+/// Lets a stream see that it has ended.
+fn wake(waker: Option<Arc<Waker>>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

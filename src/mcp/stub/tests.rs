@@ -53,7 +53,6 @@ fn open(stub: &Stub) -> String {
     assert_eq!(json["result"]["capabilities"], json!({"logging": {}, "tools": {"listChanged": true}}));
     assert_eq!(json["result"]["serverInfo"], json!({"name": "mcp-stub", "version": "0.1.0"}));
     assert_eq!(answer.head.headers.get("Content-Type"), Some("text/event-stream"));
-    assert_eq!(answer.head.headers.get("Cache-Control"), Some("no-cache, no-transform"));
     answer.head.headers.get("Mcp-Session-Id").unwrap().to_owned()
 }
 
@@ -153,6 +152,20 @@ fn a_listening_stream_opens_and_ends_with_its_session() {
 }
 
 #[test]
+fn streams_forbid_caching() {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#;
+    let reply = raw(
+        &stub(),
+        &format!(
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: application/json, text/event-stream\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    );
+    assert!(reply.contains("Cache-Control: no-cache, no-transform\r\n"), "{reply}");
+}
+
+#[test]
 fn other_paths_and_methods_are_refused_with_their_status() {
     let stub = stub();
     for (request, expected) in [
@@ -235,6 +248,44 @@ fn the_probe_finds_the_stub_ready() {
     let stub = stub();
     let result = probe::run_once(&binding(&stub), &mut |_| {}).unwrap();
     assert_eq!(result.status(), "ok", "{result:?}");
+}
+
+#[test]
+fn a_request_that_announces_more_than_memory_holds_harms_nobody() {
+    let stub = stub();
+    let head = "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000000000000000\r\n";
+    for (fields, status) in [
+        ("", 415),
+        ("Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n", 413),
+    ] {
+        let reply = raw(&stub, &format!("{head}{fields}\r\n"));
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+    }
+    assert_eq!(get(&stub, "/jwks").1, json!({"keys": []}));
+}
+
+#[test]
+fn a_second_listening_stream_takes_the_place_of_the_first() {
+    let stub = stub();
+    let session = open(&stub);
+    let listen = || {
+        let mut stream = TcpStream::connect(stub.base().strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!(
+            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nMcp-Session-Id: {session}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 15]).unwrap();
+        stream
+    };
+    let mut first = listen();
+    let _second = listen();
+    let mut rest = Vec::new();
+    while !rest.ends_with(b"\r\n\r\n0\r\n\r\n") {
+        let mut byte = [0];
+        first.read_exact(&mut byte).unwrap();
+        rest.push(byte[0]);
+    }
 }
 
 #[test]

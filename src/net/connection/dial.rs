@@ -254,6 +254,7 @@ fn cannot_connect(peer: impl fmt::Display, error: &io::Error) -> Error {
         io::ErrorKind::ConnectionReset => (Cause::ConnectionReset, "the connection was reset"),
         io::ErrorKind::ConnectionAborted => (Cause::ConnectionAborted, "the connection was aborted"),
         io::ErrorKind::TimedOut => (Cause::Timeout, "no answer in time"),
+        _ if is_exhaustion(error) => (Cause::Exhausted, ""),
         _ => (Cause::Dial, ""),
     };
     let message = match why {
@@ -261,6 +262,12 @@ fn cannot_connect(peer: impl fmt::Display, error: &io::Error) -> Error {
         why => format!("cannot connect to {peer}: {why}"),
     };
     Error::before_writing(cause, message)
+}
+
+/// Whether what is missing is ours, and may be there again in a moment.
+pub(super) fn is_exhaustion(error: &io::Error) -> bool {
+    let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|raw| lacking.contains(&raw))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
+use super::dial::is_exhaustion;
 use super::socket::cancelled;
 use crate::net::{Cancel, Cause, Deadline, Error};
 
@@ -44,6 +45,7 @@ pub(crate) fn resolve(
     match found {
         Ok(Ok(addresses)) if addresses.is_empty() => Err(failed("it has no address")),
         Ok(Ok(addresses)) => Ok(alternate_families(addresses)),
+        Ok(Err(e)) if is_exhaustion(&e) => Err(Error { cause: Cause::Exhausted, ..failed(&reason(&e)) }),
         Ok(Err(e)) => Err(failed(&reason(&e))),
         Err(GaveUp::Cancelled) => Err(cancelled()),
         Err(GaveUp::Late) => Err(failed("the name service did not answer in time")),

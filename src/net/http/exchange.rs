@@ -39,6 +39,7 @@ impl Connector for Connect {
         _chained: Option<()>,
     ) -> Result<Option<Exchange>, UreqError> {
         let mut connection = self.0.connect(details.uri, call::deadline()).map_err(call::fail)?;
+        call::set_reused(connection.reused);
         let (total, line) = call::sizes();
         connection.buffers.reserve_output(total, line);
         let pool = Arc::clone(&self.0);
@@ -81,6 +82,7 @@ impl Exchange {
                 let fresh = self.pool.opener().open_origin(connection.origin.clone(), deadline)?;
                 let mut old = std::mem::replace(&mut **connection, fresh);
                 connection.buffers.take_output_of(&mut old.buffers);
+                call::set_reused(false);
                 let sent = connection.send_held(false, deadline, &mut started);
                 if started {
                     call::set_written();
@@ -217,7 +219,7 @@ mod tests {
         let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let tls = ClientTls::new(Trust::system(), None);
         let opener = Opener::new(Via::Direct, tls, Limits::default(), Cancel::new());
-        let pool = Arc::new(Pool::new(opener));
+        let pool = Pool::new(opener);
         let deadline = Deadline::after(Duration::from_secs(30));
         let hold = |connection: &mut Connection, bytes: &[u8]| {
             connection.buffers.free_output()[..bytes.len()].copy_from_slice(bytes);

@@ -4,11 +4,11 @@
 //! grows old and is dropped. No system call is made under the lock.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use crate::net::connection::{Connection, Opener};
-use crate::net::{Deadline, Error, Uri};
+use crate::net::{Cause, Deadline, Error, Uri};
 
 /// Idle connections of one route, and the way to new ones.
 pub(super) struct Pool {
@@ -22,9 +22,16 @@ struct Idle {
     since: Instant,
 }
 
+/// All pools of the process: what idles in one may be what another one lacks.
+static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
+
 impl Pool {
-    pub(super) fn new(opener: Opener) -> Pool {
-        Pool { opener, idle: Mutex::default() }
+    pub(super) fn new(opener: Opener) -> Arc<Pool> {
+        let pool = Arc::new(Pool { opener, idle: Mutex::default() });
+        let mut pools = lock_pools();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(&pool));
+        pool
     }
 
     pub(super) fn opener(&self) -> &Opener {
@@ -39,7 +46,14 @@ impl Pool {
                 return Ok(connection);
             }
         }
-        self.opener.open(uri, deadline).map(Box::new)
+        let opened = match self.opener.open(uri, deadline) {
+            Err(error) if error.cause == Cause::Exhausted => {
+                clear_all();
+                self.opener.open(uri, deadline)
+            }
+            opened => opened,
+        };
+        opened.map(Box::new)
     }
 
     /// Takes back a connection whose reply was read to its end.
@@ -84,4 +98,14 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Drops the idle connections of every pool, for the descriptors they hold.
+fn clear_all() {
+    let pools: Vec<Arc<Pool>> = lock_pools().iter().filter_map(Weak::upgrade).collect();
+    pools.iter().for_each(|pool| pool.clear());
+}
+
+fn lock_pools() -> MutexGuard<'static, Vec<Weak<Pool>>> {
+    POOLS.lock().unwrap_or_else(PoisonError::into_inner)
 }

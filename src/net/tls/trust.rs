@@ -25,6 +25,7 @@ pub struct Trust(Arc<Shared>);
 struct Shared {
     bundle: Option<Bundle>,
     system: OnceLock<System>,
+    summary: OnceLock<Summary>,
     verifier: OnceLock<Arc<dyn ServerCertVerifier>>,
 }
 
@@ -37,6 +38,12 @@ struct Bundle {
 struct System {
     certificates: Vec<CertificateDer<'static>>,
     /// Why there is none.
+    failure: Option<String>,
+}
+
+/// What a report says about the system's certificates.
+struct Summary {
+    enabled: bool,
     failure: Option<String>,
 }
 
@@ -131,7 +138,12 @@ impl Trust {
     }
 
     fn with_bundle(bundle: Option<Bundle>) -> Trust {
-        Trust(Arc::new(Shared { bundle, system: OnceLock::new(), verifier: OnceLock::new() }))
+        Trust(Arc::new(Shared {
+            bundle,
+            system: OnceLock::new(),
+            summary: OnceLock::new(),
+            verifier: OnceLock::new(),
+        }))
     }
 
     /// The file whose certificates are trusted besides the system's.
@@ -139,14 +151,24 @@ impl Trust {
         self.0.bundle.as_ref().map(|bundle| bundle.path.as_path())
     }
 
-    /// What is trusted. Loads the system's certificates if that has not happened yet.
+    /// Loads everything that a handshake needs, which takes milliseconds, so that the first one finds it.
+    pub fn prepare(&self) {
+        // Handshakes report the failure.
+        let _ = self.verifier();
+    }
+
+    /// What is trusted. Certificates of the system that no handshake has needed yet are loaded once and
+    /// let go again: routes without TLS keep none in memory.
     pub fn report(&self) -> TrustReport {
-        let system = self.0.system.get_or_init(System::load);
+        let system = self.0.summary.get_or_init(|| match self.0.system.get() {
+            Some(system) => system.summary(),
+            None => System::load().summary(),
+        });
         let variables = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
         let paths = variables.iter().filter_map(std::env::var_os);
         TrustReport {
             system_trust: SystemTrust {
-                enabled: !system.certificates.is_empty(),
+                enabled: system.enabled,
                 source: "system cert pool",
                 source_paths: paths.map(|path| path.to_string_lossy().into_owned()).collect(),
                 fallback_note: system.failure.clone().unwrap_or_default(),
@@ -180,6 +202,10 @@ impl System {
             None => "system certificates could not be loaded: none was found".to_owned(),
         });
         System { certificates: loaded.certs, failure }
+    }
+
+    fn summary(&self) -> Summary {
+        Summary { enabled: !self.certificates.is_empty(), failure: self.failure.clone() }
     }
 }
 

@@ -94,6 +94,11 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes it, unless something else stands there by now.
     pub(super) fn remove(&self) -> Result<(), FileError> {
         let missing_is_fine = |error: io::Error| match error.kind() {

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::request::Request;
+use super::request::{Peer, Request};
 use super::response::Response;
-use super::socket::Peer;
 use crate::net::HeaderList;
 
 /// Why a request is refused; always with 403.

@@ -5,7 +5,6 @@
 //! [`Limits`] say, and whatever was created (socket, URL file) is removed at the end.
 
 mod bind;
-mod body;
 mod files;
 mod front;
 pub mod guard;
@@ -13,31 +12,27 @@ mod health;
 mod request;
 mod response;
 mod router;
-mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
 
 use self::bind::{Listening, SocketFile};
 use self::files::OwnFile;
-use self::front::Front;
 use crate::config::Health;
 use crate::net::Deadline;
+use crate::net::front::{Bound, Front};
 
 pub use self::bind::ListenError;
-pub use self::body::BodyError;
 pub use self::files::{FileError, PidFile, PidFileError};
 pub use self::health::HealthRoutes;
-pub use self::request::Request;
+pub use self::request::{BodyError, Peer, Request};
 pub use self::response::{Content, Response, Stream, Streaming};
 pub use self::router::{Module, Router};
-pub use self::socket::Peer;
 
 /// How long a listener that is dropped without [`Listener::stop`] lets answers finish.
 const DROP_BUDGET: Duration = Duration::from_secs(1);
@@ -53,7 +48,8 @@ pub struct Limits {
     pub body: Duration,
     /// Time for the peer to take an answer, or one piece of a stream.
     pub write: Duration,
-    /// Connections at one time; one more replaces the one that has been idle longest.
+    /// Connections at one time, a quarter of the process's descriptors at most; one more replaces the one
+    /// that has been waited for longest.
     pub connections: usize,
 }
 
@@ -67,6 +63,12 @@ impl Default for Limits {
             connections: 128,
         }
     }
+}
+
+/// A part of the descriptors that this process may have: the others are for the work.
+fn affordable_connections() -> usize {
+    let allowed = getrlimit(Resource::Nofile).current;
+    allowed.map_or(usize::MAX, |allowed| usize::try_from(allowed / 4).unwrap_or(usize::MAX).max(4))
 }
 
 /// Whether [`Listener::bind`] would get its address now. Leaves no traces.
@@ -94,22 +96,15 @@ impl std::error::Error for StopError {}
 
 /// The bound listener. Connections wait until [`Listener::serve`]; dropping it stops it.
 pub struct Listener {
-    /// Until it is served; then the accepting thread owns it.
+    /// Until it is served; then the front owns it.
     listening: Mutex<Option<Listening>>,
     socket_file: Option<SocketFile>,
     limits: Limits,
     base_url: String,
     address: String,
     url_file: Option<OwnFile>,
-    serving: Mutex<Option<Serving>>,
+    serving: Mutex<Option<Front>>,
     stopped: Mutex<bool>,
-}
-
-struct Serving {
-    front: Arc<Front>,
-    /// Its end wakes the accepting thread.
-    wake: UnixStream,
-    thread: JoinHandle<()>,
 }
 
 impl Listener {
@@ -140,7 +135,7 @@ impl Listener {
                 Listening::Tcp(_) => None,
             },
             listening: Mutex::new(Some(listening)),
-            limits,
+            limits: Limits { connections: limits.connections.min(affordable_connections()), ..limits },
             base_url,
             address,
             url_file: None,
@@ -165,17 +160,11 @@ impl Listener {
     pub fn serve(&self, router: Router) -> std::io::Result<()> {
         let mut serving = lock(&self.serving);
         let Some(listening) = lock(&self.listening).take() else { return Ok(()) };
-        match &listening {
-            Listening::Tcp(listener) => listener.set_nonblocking(true)?,
-            Listening::Unix { listener, .. } => listener.set_nonblocking(true)?,
-        }
-        let (wake, woken) = UnixStream::pair()?;
-        let front = Arc::new(Front::new(self.limits.clone(), router));
-        let own = Arc::clone(&front);
-        let thread = std::thread::Builder::new().name("listener-accept".to_owned()).spawn(move || {
-            own.accept_loop(&listening, woken.as_fd());
-        })?;
-        *serving = Some(Serving { front, wake, thread });
+        let bound = match listening {
+            Listening::Tcp(listener) => Bound::tcp(listener)?,
+            Listening::Unix { listener, file } => Bound::unix(listener, file.path())?,
+        };
+        *serving = Some(front::start(bound, &self.limits, router)?);
         Ok(())
     }
 
@@ -199,13 +188,11 @@ impl Listener {
             return Ok(());
         }
         let serving = lock(&self.serving).take();
-        if let Some(Serving { front, wake, thread }) = serving {
-            front.stopping.cancel();
-            drop(wake);
+        if let Some(mut front) = serving {
             // The listening socket ends with its thread, and with it what waits in the backlog.
-            let _ = thread.join();
-            let left = deadline.remaining().unwrap_or(self.limits.write);
-            front.stop(Instant::now() + left);
+            front.drain();
+            front.wait_drained(deadline.remaining().unwrap_or(self.limits.write));
+            front.stop();
         }
         drop(lock(&self.listening).take());
         let mut errors = Vec::new();

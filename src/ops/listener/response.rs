@@ -1,22 +1,19 @@
-//! The answers of routes, and how they are sent: in one write, or piece by piece.
+//! The answers of routes: sent in one write, or piece by piece.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io;
-use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
+use crate::net::{Cancel, front};
 
-use super::Limits;
-use super::socket::Socket;
-use crate::net::Cancel;
+/// Header fields of a response.
+pub(super) type Headers = Vec<(&'static str, Cow<'static, str>)>;
 
 /// An answer.
 pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Header fields besides those of the framing and the date.
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    pub headers: Headers,
     /// Content.
     pub content: Content,
 }
@@ -64,12 +61,7 @@ impl Response {
 }
 
 /// Content written piece by piece.
-pub struct Stream<'a> {
-    socket: &'a Socket,
-    chunks: bool,
-    time: Duration,
-    stopping: &'a Cancel,
-}
+pub struct Stream<'a>(pub(super) front::Stream<'a>);
 
 impl Stream<'_> {
     /// Sends one piece now.
@@ -80,97 +72,12 @@ impl Stream<'_> {
         if piece.is_empty() {
             return Ok(());
         }
-        let deadline = Instant::now() + self.time;
-        if !self.chunks {
-            return self.socket.write_all(piece, deadline);
-        }
-        let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
-        chunk.extend_from_slice(piece);
-        chunk.extend_from_slice(b"\r\n");
-        self.socket.write_all(&chunk, deadline)
+        self.0.push(piece);
+        self.0.flush()
     }
 
     /// Fires when the listener stops: the content should end then.
     pub fn stopping(&self) -> &Cancel {
-        self.stopping
-    }
-}
-
-/// Sends `response` in one write (a stream: its head, then its pieces).
-pub(super) fn send(
-    socket: &Socket,
-    response: Response,
-    head_only: bool,
-    keep_alive: bool,
-    chunks: bool,
-    limits: &Limits,
-    stopping: &Cancel,
-) -> io::Result<()> {
-    let mut out = String::with_capacity(256);
-    // Writing to a string cannot fail.
-    let _ = write!(out, "HTTP/1.1 {} {}\r\n", response.status, phrase(response.status));
-    push_date(&mut out, OffsetDateTime::now_utc());
-    for (name, value) in &response.headers {
-        let _ = write!(out, "{name}: {value}\r\n");
-    }
-    if !keep_alive {
-        out += "Connection: close\r\n";
-    } else if !chunks {
-        // HTTP/1.0 closes unless told otherwise.
-        out += "Connection: keep-alive\r\n";
-    }
-    let deadline = Instant::now() + limits.write;
-    match response.content {
-        Content::Bytes(content) => {
-            if response.status != 204 {
-                let _ = write!(out, "Content-Length: {}\r\n", content.len());
-            }
-            out += "\r\n";
-            let mut bytes = out.into_bytes();
-            if !head_only {
-                bytes.extend_from_slice(&content);
-            }
-            socket.write_all(&bytes, deadline)
-        }
-        Content::Stream(produce) => {
-            if chunks {
-                out += "Transfer-Encoding: chunked\r\n";
-            }
-            out += "\r\n";
-            socket.write_all(out.as_bytes(), deadline)?;
-            if head_only {
-                return Ok(());
-            }
-            produce(&mut Stream { socket, chunks, time: limits.write, stopping })?;
-            if chunks { socket.write_all(b"0\r\n\r\n", Instant::now() + limits.write) } else { Ok(()) }
-        }
-    }
-}
-
-/// The words of a status.
-pub(super) fn phrase(status: u16) -> &'static str {
-    ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
-}
-
-/// RFC 9110 §6.6.1.
-fn push_date(out: &mut String, at: OffsetDateTime) {
-    const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let day = DAYS[usize::from(at.weekday().number_days_from_monday()) % 7];
-    let month = MONTHS[(usize::from(u8::from(at.month())) + 11) % 12];
-    let (date, year, hour, minute, second) = (at.day(), at.year(), at.hour(), at.minute(), at.second());
-    let _ = write!(out, "Date: {day}, {date:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT\r\n");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_have_the_form_of_http() {
-        let mut out = String::new();
-        push_date(&mut out, OffsetDateTime::from_unix_timestamp(784_111_777).unwrap());
-        assert_eq!(out, "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        self.0.stopping()
     }
 }

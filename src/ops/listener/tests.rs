@@ -368,3 +368,57 @@ fn a_unix_socket_serves_and_is_removed() {
     drop(listener);
     assert!(!socket.exists());
 }
+
+#[test]
+fn bodies_that_do_not_come_never_keep_a_new_connection_out() {
+    let limits = Limits { connections: 4, body: BOUND, ..Limits::default() };
+    let listener = Listener::bind_with(&settings(), limits).unwrap();
+    let state = Arc::new(State::new());
+    listener.serve(routes(&state).with(Echo)).unwrap();
+    let head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n";
+    let mut slow: Vec<BufReader<TcpStream>> = (0..4)
+        .map(|_| {
+            let mut reader = BufReader::new(connect(&listener));
+            reader.get_mut().write_all(head.as_bytes()).unwrap();
+            assert_eq!(response(&mut reader, false).0, "HTTP/1.1 100 Continue");
+            reader
+        })
+        .collect();
+    for _ in 0..2 {
+        assert_eq!(get(&listener, "/healthz").1, "live");
+    }
+    // The one that was waited for longest made room, and only that one.
+    let last = slow.pop().unwrap();
+    assert_eq!(until_closed(slow.remove(0)), "");
+    let mut last = last;
+    last.get_mut().write_all(b"abc").unwrap();
+    assert_eq!(response(&mut last, false).2, "abc");
+}
+
+#[test]
+fn only_answers_in_progress_keep_a_new_connection_out_and_it_is_told_so() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let listener = Listener::bind_with(&settings(), limits).unwrap();
+    let (feed, pieces) = mpsc::channel();
+    listener.serve(Router::new().with(Feed(Mutex::new(Some(pieces))))).unwrap();
+    let mut busy = BufReader::new(connect(&listener));
+    busy.get_mut().write_all(b"GET /feed HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    response(&mut busy, false);
+    let (status, headers, content) = ask(connect(&listener), "GET /feed HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert!(headers.contains(&"Retry-After: 1".to_owned()), "{headers:?}");
+    assert_eq!(content, "too many connections; try again shortly\n");
+    drop(feed);
+}
+
+#[test]
+fn a_stream_asked_for_by_head_is_not_begun() {
+    let listener = Listener::bind(&settings()).unwrap();
+    let (_feed, pieces) = mpsc::channel();
+    listener.serve(Router::new().with(Feed(Mutex::new(Some(pieces))))).unwrap();
+    let mut reader = BufReader::new(connect(&listener));
+    reader.get_mut().write_all(b"HEAD /feed HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(response(&mut reader, true).0, "HTTP/1.1 200 OK");
+    reader.get_mut().write_all(b"GET /feed HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(until_closed(reader).starts_with("HTTP/1.1 404 "));
+}

@@ -19,8 +19,6 @@ pub const COMPONENTS: &[&str] = &[
 
 /// Events without a component: their target is the path of one of our own modules.
 const OWN_CRATE: &str = "tunnel_client";
-/// Reports every closed listener as an error; what matters of that is reported by our own listener.
-const MUTED: &[&str] = &["tiny_http"];
 
 /// What becomes of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub(super) fn admit<'a>(record: &Record<'a>) -> Admission<'a> {
         Admission::Component(target)
     } else if krate == OWN_CRATE {
         Admission::Plain
-    } else if record.level() <= Level::Warn && !MUTED.contains(&krate) {
+    } else if record.level() <= Level::Warn {
         Admission::Component(target)
     } else {
         Admission::Dropped
@@ -62,7 +60,6 @@ mod tests {
             ("ureq::run", Level::Debug, Admission::Dropped),
             ("rustls::conn", Level::Info, Admission::Dropped),
             ("rustls::conn", Level::Warn, Admission::Component("rustls::conn")),
-            ("tiny_http", Level::Error, Admission::Dropped),
         ];
         for (target, level, expected) in cases {
             let record = Record::builder().target(target).level(level).build();

@@ -7,7 +7,7 @@ use log::{Level, Record};
 use time::OffsetDateTime;
 
 use super::quote::{push_one_line, push_value};
-use super::text::list_items;
+use super::text::{json_text, list_items};
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Shape {
 /// Fields of every line.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Names this process; also sent to the control plane.
+    /// Names this client; also sent to the control plane. Empty in a process that is none.
     pub client_instance_id: String,
     /// The tunnel that is served, once it is known.
     pub tunnel_id: Option<String>,
@@ -36,6 +36,7 @@ impl Fields {
         component: Option<&'a str>,
     ) -> impl Iterator<Item = (&'static str, &'a str)> {
         let instance = Some(("client_instance_id", self.client_instance_id.as_str()));
+        let instance = instance.filter(|(_, id)| !id.is_empty());
         let tunnel = self.tunnel_id.as_deref().map(|id| ("tunnel_id", id));
         let component = component.map(|name| ("component", name));
         [instance, tunnel, component].into_iter().flatten()
@@ -43,7 +44,11 @@ impl Fields {
 
     /// Whether every line has a field of this name already; then it wins over the event's own.
     pub(super) fn holds(&self, key: &str) -> bool {
-        key == "client_instance_id" || key == "component" || (key == "tunnel_id" && self.tunnel_id.is_some())
+        match key {
+            "client_instance_id" => !self.client_instance_id.is_empty(),
+            "tunnel_id" => self.tunnel_id.is_some(),
+            _ => key == "component",
+        }
     }
 }
 
@@ -52,6 +57,8 @@ pub(super) enum Scalar<'a> {
     Text(&'a str),
     /// The displayed form of a list; see [`list_items`].
     List(&'a str),
+    /// JSON, complete and valid.
+    Json(&'a str),
     Integer(i128),
     Float(f64),
     Bool(bool),
@@ -148,9 +155,10 @@ impl<F: FnMut(&str, Scalar<'_>)> ValueVisitor<'_, F> {
 impl<'v, F: FnMut(&str, Scalar<'_>)> VisitValue<'v> for ValueVisitor<'_, F> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
         let text = value.to_string();
-        match list_items(&text) {
-            Some(_) => self.hand(Scalar::List(&text)),
-            None => self.hand(Scalar::Text(&text)),
+        match (list_items(&text), json_text(&text)) {
+            (Some(_), _) => self.hand(Scalar::List(&text)),
+            (None, Some(json)) => self.hand(Scalar::Json(json)),
+            (None, None) => self.hand(Scalar::Text(&text)),
         }
     }
 
@@ -210,7 +218,7 @@ fn push_field(out: &mut String, shape: Shape, key: &str, value: &Scalar<'_>) {
 fn push_text_value(out: &mut String, value: &Scalar<'_>) {
     // Writing to a string cannot fail.
     let _ = match value {
-        Scalar::Text(text) => {
+        Scalar::Text(text) | Scalar::Json(text) => {
             push_value(out, text);
             Ok(())
         }
@@ -243,6 +251,7 @@ fn push_json_value(out: &mut String, value: &Scalar<'_>) {
             *out += "]";
             Ok(())
         }
+        Scalar::Json(json) => write!(out, "{json}"),
         Scalar::Float(number) if !number.is_finite() => write!(out, "\"{number}\""),
         Scalar::Float(number) => write!(out, "{number}"),
         Scalar::Null => write!(out, "null"),
@@ -307,7 +316,7 @@ fn push_plain_time(out: &mut String, at: OffsetDateTime) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::List;
+    use super::super::text::{Json, List};
     use super::*;
     use time::UtcOffset;
 
@@ -366,6 +375,7 @@ mod tests {
     fn values_keep_their_types_in_json_and_html_is_left_alone() {
         let items = ["1:https://a/b?c=d&e", "2:<x>"];
         let list = List(&items);
+        let facts = Json(r#"{"a":[1]}"#);
         let fields: &[(&str, Value<'_>)] = &[
             ("urls", Value::from_display(&list)),
             ("ratio", Value::from(0.5)),
@@ -374,6 +384,7 @@ mod tests {
             ("neg", Value::from(-7)),
             ("ok", Value::from(false)),
             ("none", Value::null()),
+            ("facts", Value::from_display(&facts)),
             ("text", Value::from("two\nlines \"q\"")),
         ];
         let record =
@@ -382,7 +393,7 @@ mod tests {
         assert!(json.contains(
             "\"msg\":\"a\\nb\",\"client_instance_id\":\"0f3c\",\"tunnel_id\":\"tunnel_1\",\"component\":\"health\",\
              \"urls\":[\"1:https://a/b?c=d&e\",\"2:<x>\"],\"ratio\":0.5,\"whole\":2,\"nan\":\"NaN\",\"neg\":-7,\
-             \"ok\":false,\"none\":null,\"text\":\"two\\nlines \\\"q\\\"\"}"
+             \"ok\":false,\"none\":null,\"facts\":{\"a\":[1]},\"text\":\"two\\nlines \\\"q\\\"\"}"
         ));
         assert!(json.starts_with("{\"time\":\"2026-01-02T03:04:05Z\""), "no fraction when there is none");
         assert_eq!(json.matches('\n').count(), 1);

@@ -76,6 +76,18 @@ pub fn install_on_stderr(settings: &Log, fields: Fields) -> Result<LogHandle, Lo
     install_to(settings, fields, None, Destination::Stderr)
 }
 
+/// Installs plain lines on standard error from `level` on, for a process that is no client and has no
+/// fields of its own.
+///
+/// # Errors
+/// [`LogError::Installed`] when there is a log already; it is left as it is.
+pub fn install_plain(level: LevelFilter) -> Result<(), LogError> {
+    let sink = StreamSink::new(Shape::Plain, Fields::default(), Destination::Stderr);
+    log::set_boxed_logger(Box::new(sink)).map_err(|_| LogError::Installed)?;
+    log::set_max_level(level);
+    Ok(())
+}
+
 fn install_to(
     settings: &Log,
     fields: Fields,

@@ -18,7 +18,7 @@ mod text;
 
 pub use admission::COMPONENTS;
 pub use format::{Fields, Shape};
-pub use install::{LogError, LogHandle, install, install_on_stderr};
+pub use install::{LogError, LogHandle, install, install_on_stderr, install_plain};
 pub use ring::{Redact, Ring, RingEvent, RingValue};
 pub use stream::STALL_LIMIT;
-pub use text::{List, duration_text};
+pub use text::{Json, List, duration_text};

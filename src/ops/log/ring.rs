@@ -210,7 +210,7 @@ impl RingSink {
                 return;
             }
             let value = match value {
-                Scalar::Text(text) => RingValue::Text(ring.text(Some(key), text)),
+                Scalar::Text(text) | Scalar::Json(text) => RingValue::Text(ring.text(Some(key), text)),
                 Scalar::List(text) => RingValue::List(
                     list_items(text).into_iter().flatten().map(|item| ring.text(Some(key), item)).collect(),
                 ),

@@ -232,7 +232,7 @@ mod tests {
             "{lines:?}"
         );
         assert!(lines[lines.len() - 2].contains("dropped_events="));
-        assert!(lines[lines.len() - 1].contains("INFO after "));
+        assert!(lines[lines.len() - 1].ends_with(" INFO after"));
     }
 
     #[test]

@@ -6,6 +6,23 @@ use std::time::Duration;
 /// Marks the text of a [`List`]; no other value starts with it.
 const LIST_MARK: char = '\u{1d}';
 
+/// Marks the text of a [`Json`]; no other value starts with it.
+const JSON_MARK: char = '\u{1e}';
+
+/// A piece of JSON as the value of a field: itself in JSON, its text in text.
+pub struct Json<'a>(pub &'a str);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{JSON_MARK}{}", self.0)
+    }
+}
+
+/// The JSON of a displayed [`Json`]; `None` for any other text.
+pub(super) fn json_text(text: &str) -> Option<&str> {
+    text.strip_prefix(JSON_MARK)
+}
+
 /// A list as the value of a field: an array in JSON, `[a b]` in text.
 pub struct List<'a, T>(pub &'a [T]);
 

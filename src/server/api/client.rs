@@ -5,7 +5,7 @@ use super::error::{code, error, unauthenticated};
 use super::route::Route;
 use super::{Api, Serves, method_not_allowed, not_found, tunnel_id};
 use crate::ids::TunnelId;
-use crate::server::front::{Exchange, Head, Method, Response};
+use crate::net::front::{Exchange, Head, Method, Response};
 
 impl Api {
     /// Answers anything below `/v1/tunnels`.

@@ -13,26 +13,26 @@ use super::{
 };
 use crate::ids::Channel;
 use crate::jsonrpc::{Id, error_response, single_line};
+use crate::net::front::{BadBody, Exchange, Head, Method, Response, Stream, Wake};
 use crate::server::engine::{
-    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Outcome, Refusal, RequestId, Step, Tunnel,
+    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Outcome, Refusal, Step, Tunnel,
 };
-use crate::server::front::{BadBody, Exchange, Head, Method, Response, Stream, Wake};
 
 /// Time between comments on a stream that carries nothing else.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What a held request is about, for its answer and for the log.
-struct Call<'a> {
-    tunnel: &'a Arc<Tunnel>,
-    channel: Channel,
-    kind: Kind,
-    summary: Option<Summary>,
-    accept: Accept,
-    deadline: Instant,
+pub(super) struct Call<'a> {
+    pub(super) tunnel: &'a Arc<Tunnel>,
+    pub(super) channel: Channel,
+    pub(super) kind: Kind,
+    pub(super) summary: Option<Summary>,
+    pub(super) accept: Accept,
+    pub(super) deadline: Instant,
 }
 
 /// What came for a held request.
-enum Got {
+pub(super) enum Got {
     Notification(Answer),
     Terminal(Answer),
     Ended(End),
@@ -95,7 +95,7 @@ impl Api {
         Ok(())
     }
 
-    fn check_ingress(&self, head: &Head, exchange: &Exchange<'_>) -> Result<(), Response> {
+    pub(super) fn check_ingress(&self, head: &Head, exchange: &Exchange<'_>) -> Result<(), Response> {
         let allowed = match self.options.ingress_auth {
             IngressAuth::None => true,
             IngressAuth::Key => {
@@ -134,7 +134,7 @@ impl Api {
         text.map(Some).map_err(|_| error(400, Some(code::INVALID_JSON), "the body is not UTF-8"))
     }
 
-    fn hold(
+    pub(super) fn hold(
         &self,
         call: &Call<'_>,
         started: Instant,
@@ -142,9 +142,8 @@ impl Api {
         payload: Option<&str>,
         exchange: &mut Exchange<'_>,
     ) -> Result<Hold, Response> {
-        let no_resources = || unavailable("the server has no resources left for this request");
-        let id = RequestId::random().map_err(|_| no_resources())?;
-        let waker = exchange.waker().map_err(|_| no_resources())?;
+        let id = self.engine.request_id();
+        let waker = exchange.waker().map_err(|_| unavailable("the server has no descriptors left"))?;
         let token = self.engine.sealer().seal(call.tunnel.id(), id);
         let now = SystemTime::now();
         let command = Command::render(id, &token, call.kind, &call.channel, now, headers, payload);
@@ -158,7 +157,7 @@ impl Api {
             waker,
         };
         call.tunnel.admit(admission).map_err(|refusal| {
-            self.engine.counters().command_ended(call.kind, Outcome::Refused, None, None);
+            self.engine.counters().command_refused(call.kind);
             refused(refusal)
         })
     }
@@ -243,7 +242,7 @@ impl Api {
         }
     }
 
-    fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) {
+    pub(super) fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) {
         let id = hold.id();
         let story = hold.end(outcome);
         let level = if self.options.tells_commands { log::Level::Info } else { log::Level::Debug };
@@ -266,22 +265,23 @@ impl Api {
 }
 
 /// Waits for the first payload; notifications count only for a caller that takes a stream.
-fn next(hold: &Hold, call: &Call<'_>, exchange: &mut Exchange<'_>) -> Got {
-    let mut late = false;
+pub(super) fn next(hold: &Hold, call: &Call<'_>, exchange: &mut Exchange<'_>) -> Got {
     loop {
-        match hold.next() {
-            Step::Notification(answer) if call.accept.sse => return Got::Notification(answer),
-            Step::Notification(_) => continue,
-            Step::Terminal(answer) => return Got::Terminal(answer),
-            Step::Ended(end) => return Got::Ended(end),
-            Step::Nothing if late => return Got::Timeout,
-            Step::Nothing => {}
+        // Waiting first: the waker is raised already if something has happened meanwhile.
+        let wake = exchange.wait(call.deadline);
+        if wake == Wake::PeerGone {
+            return Got::CallerGone;
         }
-        match exchange.wait(call.deadline) {
-            Wake::Woken => {}
-            Wake::PeerGone => return Got::CallerGone,
-            // One more look: the answer may have come with the deadline.
-            Wake::Deadline => late = true,
+        loop {
+            match hold.next() {
+                Step::Notification(answer) if call.accept.sse => return Got::Notification(answer),
+                Step::Notification(_) => {}
+                Step::Terminal(answer) => return Got::Terminal(answer),
+                Step::Ended(end) => return Got::Ended(end),
+                // The answer may have come with the deadline: it was looked for once more.
+                Step::Nothing if wake == Wake::Deadline => return Got::Timeout,
+                Step::Nothing => break,
+            }
         }
     }
 }
@@ -354,13 +354,13 @@ fn add(response: Response, name: &str, value: &str, metadata_url: &dyn Fn() -> S
 }
 
 /// Adds an answer's payload as one event; one without payload makes none.
-fn push_answer(stream: &mut Stream<'_, '_>, answer: &Answer) {
+fn push_answer(stream: &mut Stream<'_>, answer: &Answer) {
     if let Some(json) = &answer.json {
         push_event(stream, &single_line(json.as_str()));
     }
 }
 
-fn push_event(stream: &mut Stream<'_, '_>, line: &str) {
+fn push_event(stream: &mut Stream<'_>, line: &str) {
     stream.push("data: ");
     stream.push(line);
     stream.push("\n\n");
@@ -388,7 +388,7 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 /// The response to a request that ended without an answer, before any output.
-fn ended(end: End) -> (Outcome, Response) {
+pub(super) fn ended(end: End) -> (Outcome, Response) {
     match end {
         End::ExpiredQueued => {
             (Outcome::ExpiredQueued, error(504, None, "no tunnel client picked the request up in time"))
@@ -405,7 +405,7 @@ fn ended(end: End) -> (Outcome, Response) {
     }
 }
 
-fn timed_out() -> (Outcome, Response) {
+pub(super) fn timed_out() -> (Outcome, Response) {
     (Outcome::Timeout, error(504, None, "the tunnel client did not answer in time"))
 }
 

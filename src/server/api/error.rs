@@ -1,6 +1,6 @@
 //! The error envelope: one JSON shape for every error.
 
-use crate::server::front::Response;
+use crate::net::front::Response;
 
 /// The published codes that are used here.
 pub(super) mod code {

@@ -1,9 +1,11 @@
 //! `GET /metrics`: counters and gauges in the Prometheus text format.
 
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::server::engine::{BUCKETS, Engine, Histogram};
-use crate::server::front::Response;
+use super::route::LABELS;
+use crate::net::front::Response;
+use crate::server::engine::{BUCKETS, Engine, Histogram, Kind, Load, Outcome};
 
 /// With more tunnels than this, gauges are sums without a label for the tunnel.
 const LABELLED_TUNNELS: usize = 200;
@@ -11,37 +13,71 @@ const LABELLED_TUNNELS: usize = 200;
 /// Commands come from connectors alone so far.
 const ORIGIN: &str = "connector";
 
-pub(super) fn page(engine: &Engine) -> Response {
+/// HTTP requests by route and status.
+pub(super) struct Requests {
+    counts: Vec<AtomicU64>,
+}
+
+/// Statuses that are counted apart: 100 to 599.
+const STATUSES: std::ops::Range<u16> = 100..600;
+
+impl Requests {
+    pub(super) fn new() -> Requests {
+        let places = LABELS.len() * STATUSES.len();
+        Requests { counts: std::iter::repeat_with(AtomicU64::default).take(places).collect() }
+    }
+
+    /// Counts one; `route` is its place in [`LABELS`].
+    pub(super) fn count(&self, route: usize, status: u16) {
+        let place = route * STATUSES.len() + usize::from(status.saturating_sub(STATUSES.start));
+        if let Some(count) = self.counts.get(place) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&'static str, u16, u64)> {
+        let places = LABELS.into_iter().flat_map(|label| STATUSES.map(move |status| (label, status)));
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        places
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .map(|((label, status), count)| (label, status, count))
+    }
+}
+
+pub(super) fn page(engine: &Engine, requests: &Requests) -> Response {
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = render(engine, &mut out);
+    let _ = render(engine, requests, &mut out);
     Response::new(200).header("Content-Type", "text/plain; version=0.0.4").with_body(out.into_bytes())
 }
 
-fn render(engine: &Engine, out: &mut String) -> std::fmt::Result {
+fn render(engine: &Engine, requests: &Requests, out: &mut String) -> std::fmt::Result {
     gauges(engine, out)?;
     let counters = engine.counters();
-    let labelled = counters.labelled();
     head(out, "tunnel_server_commands_total", "counter", "Held requests that ended.")?;
-    for ((kind, outcome), count) in &labelled.commands {
-        writeln!(
-            out,
-            "tunnel_server_commands_total{{type=\"{}\",origin=\"{ORIGIN}\",outcome=\"{}\"}} {count}",
-            kind.as_str(),
-            outcome.as_str()
-        )?;
-    }
-    for (name, help, histograms) in [
-        ("tunnel_server_command_queue_seconds", "Time from arrival to delivery.", &labelled.queue_seconds),
-        ("tunnel_server_command_total_seconds", "Time from arrival to the end.", &labelled.total_seconds),
-    ] {
-        head(out, name, "histogram", help)?;
-        for (kind, histogram) in histograms {
-            buckets(out, name, kind.as_str(), histogram)?;
+    for kind in Kind::ALL {
+        for outcome in Outcome::ALL {
+            let (count, kind, outcome) = (counters.commands(kind, outcome), kind.as_str(), outcome.as_str());
+            if count > 0 {
+                let labels = format!("type=\"{kind}\",origin=\"{ORIGIN}\",outcome=\"{outcome}\"");
+                writeln!(out, "tunnel_server_commands_total{{{labels}}} {count}")?;
+            }
         }
     }
+    let name = "tunnel_server_command_queue_seconds";
+    head(out, name, "histogram", "Time from arrival to delivery.")?;
+    for kind in Kind::ALL {
+        buckets(out, name, kind.as_str(), counters.queue_seconds(kind))?;
+    }
+    let name = "tunnel_server_command_total_seconds";
+    head(out, name, "histogram", "Time from arrival to the end.")?;
+    for kind in Kind::ALL {
+        buckets(out, name, kind.as_str(), counters.total_seconds(kind))?;
+    }
     head(out, "tunnel_server_responses_total", "counter", "Response POSTs.")?;
-    for ((kind, result), count) in &labelled.responses {
+    for (kind, result, count) in counters.posts().filter(|(_, _, count)| *count > 0) {
+        let result = result.as_str();
         writeln!(out, "tunnel_server_responses_total{{resp_type=\"{kind}\",result=\"{result}\"}} {count}")?;
     }
     let dropped = counters.notifications_dropped_total();
@@ -59,7 +95,7 @@ fn render(engine: &Engine, out: &mut String) -> std::fmt::Result {
         counters.requeued_total()
     )?;
     head(out, "tunnel_server_http_requests_total", "counter", "HTTP requests answered.")?;
-    for ((route, status), count) in &labelled.http {
+    for (route, status, count) in requests.iter() {
         writeln!(out, "tunnel_server_http_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}")?;
     }
     Ok(())
@@ -88,7 +124,7 @@ fn gauges(engine: &Engine, out: &mut String) -> std::fmt::Result {
         (
             "tunnel_server_held_requests",
             "Connector requests waiting for their answer.",
-            (|load| load.held) as fn(&crate::server::engine::Load) -> usize,
+            (|load| load.held) as fn(&Load) -> usize,
         ),
         ("tunnel_server_parked_polls", "Polls waiting for a command.", |load| load.parked),
     ] {
@@ -109,13 +145,17 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Resul
 }
 
 fn buckets(out: &mut String, name: &str, kind: &str, histogram: &Histogram) -> std::fmt::Result {
+    let counts: Vec<u64> = histogram.counts().collect();
+    let all: u64 = counts.iter().sum();
+    if all == 0 {
+        return Ok(());
+    }
     let mut sum = 0;
-    for (bound, count) in BUCKETS.iter().zip(&histogram.counts) {
+    for (bound, count) in BUCKETS.iter().zip(&counts) {
         sum += count;
         writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"{bound}\"}} {sum}")?;
     }
-    let all: u64 = histogram.counts.iter().sum();
     writeln!(out, "{name}_bucket{{type=\"{kind}\",le=\"+Inf\"}} {all}")?;
-    writeln!(out, "{name}_sum{{type=\"{kind}\"}} {}", histogram.sum)?;
+    writeln!(out, "{name}_sum{{type=\"{kind}\"}} {}", histogram.sum())?;
     writeln!(out, "{name}_count{{type=\"{kind}\"}} {all}")
 }

@@ -8,6 +8,7 @@ mod access;
 mod challenge;
 mod client;
 mod connector;
+mod discovery;
 mod error;
 mod forward;
 mod message;
@@ -27,8 +28,9 @@ use self::error::{code, error};
 use self::query::PollDefaults;
 use self::route::{Route, percent_decode};
 use super::engine::Engine;
-use super::front::{Exchange, Head, Method, Response, Service};
+use super::front::ExchangeIds;
 use crate::ids::TunnelId;
+use crate::net::front::{Exchange, Head, Method, Response, Service};
 
 pub(super) use self::access::{Access, Grants, Key, KeyDigest, KeyKind, Principals, Record};
 pub(super) use self::public_url::{Network, PublicUrl};
@@ -87,11 +89,23 @@ pub(super) struct Api {
     pub(super) engine: Arc<Engine>,
     options: Options,
     access: RwLock<Arc<Access>>,
+    requests: metrics::Requests,
+    exchange_ids: ExchangeIds,
 }
 
 impl Api {
-    pub(super) fn new(engine: Arc<Engine>, options: Options, access: Access) -> Api {
-        Api { engine, options, access: RwLock::new(Arc::new(access)) }
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        options: Options,
+        access: Access,
+    ) -> Result<Api, getrandom::Error> {
+        Ok(Api {
+            engine,
+            options,
+            access: RwLock::new(Arc::new(access)),
+            requests: metrics::Requests::new(),
+            exchange_ids: ExchangeIds::new()?,
+        })
     }
 
     /// Replaces keys and records for requests from now on.
@@ -119,7 +133,10 @@ impl Api {
             Route::Mcp { tunnel, channel } if serves.connector => {
                 return self.connector(head, exchange, tunnel, channel);
             }
-            Route::ProtectedResource { .. } | Route::Oauth if serves.connector => {
+            Route::ProtectedResource { tunnel } if serves.connector => {
+                return self.discovery(head, exchange, tunnel);
+            }
+            Route::Oauth if serves.connector => {
                 error(501, None, "OAuth is not served here").header("Cache-Control", "no-store")
             }
             Route::Tunnels
@@ -134,7 +151,7 @@ impl Api {
             }
             Route::Ready => operator(serves.operator || serves.ready, |_| ok()),
             Route::Health => operator(serves.operator, |_| ok()),
-            Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine)),
+            Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine, &api.requests)),
             _ => not_found(),
         };
         let _ = exchange.respond(&response);
@@ -146,12 +163,16 @@ impl Service for Api {
         let route = Route::of(head.path(), &self.options.path_prefix);
         self.dispatch(route, head, exchange);
         if let Some(status) = exchange.status() {
-            self.engine.counters().http_answered(route.label(), status);
+            self.requests.count(route.number(), status);
         }
     }
 
     fn refusal(&self, status: u16, reason: &str) -> Response {
         error(status, None, reason)
+    }
+
+    fn exchange_id(&self) -> Option<String> {
+        Some(self.exchange_ids.next())
     }
 }
 

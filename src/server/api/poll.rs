@@ -8,8 +8,8 @@ use super::error::{code, error};
 use super::query::{BadQuery, PollQuery};
 use super::unavailable;
 use crate::ids::TunnelId;
+use crate::net::front::{Exchange, Head, Response, Wake};
 use crate::server::engine::{ClientKey, Found};
-use crate::server::front::{Exchange, Head, Response, Wake};
 
 /// Characters of a client's instance id that are kept.
 const INSTANCE_BYTES: usize = 64;

@@ -6,8 +6,8 @@ use super::error::{code, error};
 use super::post_body::{BadPost, Post};
 use super::{Api, ok};
 use crate::ids::TunnelId;
-use crate::server::engine::{Answer, Posted, RequestId, Tunnel};
-use crate::server::front::{BadBody, Exchange, Head, Response, Wake};
+use crate::net::front::{BadBody, Exchange, Head, Response, Wake};
+use crate::server::engine::{Answer, PostResult, Posted, RequestId, Tunnel};
 
 /// How long a notification waits for room in a full buffer before it is dropped.
 const ROOM_TIME: Duration = Duration::from_secs(1);
@@ -29,24 +29,24 @@ impl Api {
         let sealed = token.and_then(|token| self.engine.sealer().open(tunnel, token));
         let tunnel = self.engine.tunnel(tunnel).ok_or_else(not_pending)?;
         if exchange.content_length().is_some_and(|length| length > limit as u64) {
-            return refused("unknown", "too_large", too_large(&tunnel, sealed, limit));
+            return refused(None, PostResult::TooLarge, too_large(&tunnel, sealed, limit));
         }
         if token.is_none() {
             let message = "the X-Tunnel-Shard-Token header is missing; echo the command's shard_token in it";
-            return refused("unknown", "invalid", error(400, None, message));
+            return refused(None, PostResult::Invalid, error(400, None, message));
         }
         let Some(sealed) = sealed else {
-            return refused("unknown", "mismatch", mismatch());
+            return refused(None, PostResult::Mismatch, mismatch());
         };
         let body = match exchange.read_body(limit) {
             Ok(body) => body,
             Err(BadBody::TooLarge) => {
-                return refused("unknown", "too_large", too_large(&tunnel, Some(sealed), limit));
+                return refused(None, PostResult::TooLarge, too_large(&tunnel, Some(sealed), limit));
             }
             Err(bad) => {
                 exchange.close_after();
                 return match bad_body(bad) {
-                    Some(response) => refused("unknown", "invalid", response),
+                    Some(response) => refused(None, PostResult::Invalid, response),
                     None => Ok(()),
                 };
             }
@@ -57,30 +57,33 @@ impl Api {
         let Post { request_id, answer, has_unknown_member } = match parsed {
             Ok(post) => post,
             Err(BadPost::Malformed(reason)) => {
-                return refused("unknown", "invalid", error(400, None, reason));
+                return refused(None, PostResult::Invalid, error(400, None, reason));
             }
             Err(BadPost::Channel) => {
                 let message = "a channel is 1 to 64 lowercase letters, digits, hyphens or underscores";
-                return refused("unknown", "invalid", error(400, Some(code::INVALID_CHANNEL), message));
+                return refused(None, PostResult::Invalid, error(400, Some(code::INVALID_CHANNEL), message));
             }
         };
-        let kind = answer.kind.as_str();
+        let kind = Some(answer.kind);
         if RequestId::parse(&request_id) != Some(sealed) {
-            return refused(kind, "mismatch", mismatch());
+            return refused(kind, PostResult::Mismatch, mismatch());
         }
         if has_unknown_member {
             log::debug!(target: "server", request_id:% = sealed; "a response has members that mean nothing here");
         }
+        if let Some(id) = head.value("X-Client-Request-Id") {
+            log::debug!(target: "server", request_id:% = sealed, client_request_id = id; "response posted");
+        }
         match self.deliver(&tunnel, sealed, answer, exchange) {
             Some(Posted::Taken) => {
-                counters.response_posted(kind, "ok");
+                counters.response_posted(kind, PostResult::Ok);
                 Err(ok())
             }
             Some(Posted::WrongKind) => {
                 let message = "an oauth_discovery_response answers an oauth_discovery command only";
-                refused(kind, "invalid", error(400, None, message))
+                refused(kind, PostResult::Invalid, error(400, None, message))
             }
-            Some(Posted::NotPending | Posted::Full(_)) => refused(kind, "not_found", not_pending()),
+            Some(Posted::NotPending | Posted::Full(_)) => refused(kind, PostResult::NotFound, not_pending()),
             None => Ok(()),
         }
     }

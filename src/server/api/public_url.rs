@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::ids::TunnelId;
-use crate::server::front::{Exchange, Head};
+use crate::net::front::{Exchange, Head};
 
 /// A network of trusted proxies, in CIDR notation; a bare address is a network of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +75,18 @@ impl PublicUrl {
         format!("{}/.well-known/oauth-protected-resource/v1/mcp/{tunnel}", self.base(head, exchange))
     }
 
+    /// The URL of the tunnel's MCP endpoint.
+    pub(super) fn mcp(&self, head: &Head, exchange: &Exchange<'_>, tunnel: &TunnelId) -> String {
+        format!("{}/v1/mcp/{tunnel}", self.base(head, exchange))
+    }
+
     fn base(&self, head: &Head, exchange: &Exchange<'_>) -> String {
         if let Some(base) = &self.base {
             return base.clone();
         }
         let peer = exchange.peer();
-        let trusted = peer.address.is_some_and(|ip| self.trusted_proxies.iter().any(|net| net.contains(ip)));
+        let trusted =
+            peer.address.is_some_and(|at| self.trusted_proxies.iter().any(|net| net.contains(at.ip())));
         let forwarded = |name: &'static str| {
             let value = head.value(name).filter(|_| trusted)?;
             let first = value.split(',').next().unwrap_or_default().trim();

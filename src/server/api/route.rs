@@ -59,23 +59,38 @@ impl<'a> Route<'a> {
         operator(below)
     }
 
-    /// The route's name in metrics.
-    pub(super) fn label(self) -> &'static str {
+    /// The route's place in [`LABELS`].
+    pub(super) fn number(self) -> usize {
         match self {
-            Route::Mcp { .. } => "mcp",
-            Route::ProtectedResource { .. } | Route::Oauth => "oauth",
-            Route::Tunnels => "tunnels",
-            Route::Tunnel { .. } => "tunnel",
-            Route::Poll { .. } => "poll",
-            Route::Response { .. } => "response",
-            Route::CloudflareRuntime { .. } => "cloudflare_runtime",
-            Route::Ready => "readyz",
-            Route::Health => "healthz",
-            Route::Metrics => "metrics",
-            Route::UnknownClient | Route::Unknown => "unknown",
+            Route::Mcp { .. } => 0,
+            Route::ProtectedResource { .. } | Route::Oauth => 1,
+            Route::Tunnels => 2,
+            Route::Tunnel { .. } => 3,
+            Route::Poll { .. } => 4,
+            Route::Response { .. } => 5,
+            Route::CloudflareRuntime { .. } => 6,
+            Route::Ready => 7,
+            Route::Health => 8,
+            Route::Metrics => 9,
+            Route::UnknownClient | Route::Unknown => 10,
         }
     }
 }
+
+/// The routes' names in metrics.
+pub(super) const LABELS: [&str; 11] = [
+    "mcp",
+    "oauth",
+    "tunnels",
+    "tunnel",
+    "poll",
+    "response",
+    "cloudflare_runtime",
+    "readyz",
+    "healthz",
+    "metrics",
+    "unknown",
+];
 
 /// One or two segments; nothing after the first slash means the channel `main`.
 fn mcp(rest: &str) -> Option<(&str, &str)> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// The wire's `resp_type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerKind {
     /// `jsonrpc_response`.
     JsonRpc,

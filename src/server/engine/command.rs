@@ -1,6 +1,7 @@
 //! Commands: what a connector's request becomes for the client that polls.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::ids::Channel;
@@ -15,13 +16,6 @@ const ID_PREFIX: &str = "req_";
 const ID_DIGITS: usize = 32;
 
 impl RequestId {
-    /// A fresh id; fails when the kernel gives no random bytes.
-    pub(crate) fn random() -> Result<RequestId, getrandom::Error> {
-        let mut bytes = [0u8; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(RequestId(u128::from_ne_bytes(bytes)))
-    }
-
     /// Reads the text form.
     pub(crate) fn parse(text: &str) -> Option<RequestId> {
         let digits = text.strip_prefix(ID_PREFIX)?;
@@ -33,6 +27,29 @@ impl RequestId {
     }
 }
 
+/// Makes ids: unique, and told apart from those of other processes. They need not be hard to guess,
+/// since a shard token vouches for each.
+pub(crate) struct RequestIds {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// Fails when the kernel gives no random bytes.
+    pub(crate) fn new() -> Result<RequestIds, getrandom::Error> {
+        let mut bytes = [0u8; 16];
+        getrandom::fill(&mut bytes)?;
+        let random = u128::from_ne_bytes(bytes);
+        Ok(RequestIds { prefix: (random >> 64) as u64, next: AtomicU64::new(random as u64) })
+    }
+
+    /// A fresh id.
+    pub(crate) fn next(&self) -> RequestId {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        RequestId(u128::from(self.prefix) << 64 | u128::from(number))
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{ID_PREFIX}{:032x}", self.0)
@@ -40,7 +57,7 @@ impl fmt::Display for RequestId {
 }
 
 /// What a command asks the client to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Forward a JSON-RPC message.
     JsonRpc,
@@ -51,6 +68,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of their declaration.
+    pub(crate) const ALL: [Kind; 3] = [Kind::JsonRpc, Kind::SessionTermination, Kind::OauthDiscovery];
+
     /// The wire's `command_type`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -142,7 +162,9 @@ mod tests {
 
     #[test]
     fn ids_survive_their_text_form_and_nothing_else_is_one() {
-        let id = RequestId::random().unwrap();
+        let ids = RequestIds::new().unwrap();
+        let id = ids.next();
+        assert_ne!(id, ids.next());
         assert_eq!(RequestId::parse(&id.to_string()), Some(id));
         let text = "req_0123456789abcdef0123456789abcdef";
         assert_eq!(RequestId::parse(text).unwrap().to_string(), text);
@@ -181,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_command_without_headers_or_payload_has_an_empty_object_and_no_member() {
-        let id = RequestId::random().unwrap();
+        let id = RequestIds::new().unwrap().next();
         let command = Command::render(
             id,
             "t",

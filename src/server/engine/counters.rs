@@ -1,14 +1,13 @@
-//! What the engine counts, for the metrics page.
+//! What the engine counts, for the metrics page. All of it is counted without a lock.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::answer::AnswerKind;
 use super::command::Kind;
 
 /// How a held request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The client's terminal answer was passed on.
     Answered,
@@ -23,6 +22,10 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, in the order of their declaration.
+    pub(crate) const ALL: [Outcome; 5] =
+        [Outcome::Answered, Outcome::Timeout, Outcome::Cancelled, Outcome::ExpiredQueued, Outcome::Refused];
+
     /// The label's value.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -35,101 +38,152 @@ impl Outcome {
     }
 }
 
+/// What became of a response POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PostResult {
+    Ok,
+    NotFound,
+    Mismatch,
+    TooLarge,
+    Invalid,
+}
+
+impl PostResult {
+    /// Every result, in the order of their declaration.
+    pub(crate) const ALL: [PostResult; 5] = [
+        PostResult::Ok,
+        PostResult::NotFound,
+        PostResult::Mismatch,
+        PostResult::TooLarge,
+        PostResult::Invalid,
+    ];
+
+    /// The label's value.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            PostResult::Ok => "ok",
+            PostResult::NotFound => "not_found",
+            PostResult::Mismatch => "mismatch",
+            PostResult::TooLarge => "too_large",
+            PostResult::Invalid => "invalid",
+        }
+    }
+}
+
 /// Upper bounds of the histograms' buckets, in seconds.
 pub(crate) const BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// Durations in buckets.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Histogram {
-    /// Observations per bucket, not cumulative; the last one is beyond all bounds.
-    pub(crate) counts: [u64; BUCKETS.len() + 1],
-    /// Sum of all observations in seconds.
-    pub(crate) sum: f64,
+    counts: [AtomicU64; BUCKETS.len() + 1],
+    sum_us: AtomicU64,
 }
 
 impl Histogram {
-    fn observe(&mut self, time: Duration) {
+    fn observe(&self, time: Duration) {
         let seconds = time.as_secs_f64();
         let bucket = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
-        self.counts[bucket] += 1;
-        self.sum += seconds;
+        add(&self.counts[bucket]);
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// Observations per bucket, not cumulative; the last one is beyond all bounds.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = u64> {
+        self.counts.iter().map(get)
+    }
+
+    /// Sum of all observations in seconds.
+    pub(crate) fn sum(&self) -> f64 {
+        get(&self.sum_us) as f64 / 1e6
     }
 }
 
-/// Counters keyed by labels.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Labelled {
-    /// Commands by type and outcome.
-    pub(crate) commands: BTreeMap<(Kind, Outcome), u64>,
-    /// Time from arrival to delivery by type.
-    pub(crate) queue_seconds: BTreeMap<Kind, Histogram>,
-    /// Time from arrival to the end by type.
-    pub(crate) total_seconds: BTreeMap<Kind, Histogram>,
-    /// Posted responses by `resp_type` (or `unknown`) and result.
-    pub(crate) responses: BTreeMap<(&'static str, &'static str), u64>,
-    /// HTTP requests by route and status.
-    pub(crate) http: BTreeMap<(&'static str, u16), u64>,
-}
+/// Kinds of response POSTs; the last one is for those whose kind was never read.
+const POST_KINDS: usize = AnswerKind::ALL.len() + 1;
 
 /// Counters of one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    labelled: Mutex<Labelled>,
+    commands: [[AtomicU64; Outcome::ALL.len()]; Kind::ALL.len()],
+    queue_seconds: [Histogram; Kind::ALL.len()],
+    total_seconds: [Histogram; Kind::ALL.len()],
+    posts: [[AtomicU64; PostResult::ALL.len()]; POST_KINDS],
     notifications_dropped: AtomicU64,
     requeued: AtomicU64,
 }
 
 impl Counters {
+    pub(crate) fn command_refused(&self, kind: Kind) {
+        add(&self.commands[kind as usize][Outcome::Refused as usize]);
+    }
+
     pub(crate) fn command_ended(
         &self,
         kind: Kind,
         outcome: Outcome,
         queued: Option<Duration>,
-        total: Option<Duration>,
+        total: Duration,
     ) {
-        self.with(|labelled| {
-            *labelled.commands.entry((kind, outcome)).or_default() += 1;
-            if let Some(queued) = queued {
-                labelled.queue_seconds.entry(kind).or_default().observe(queued);
-            }
-            if let Some(total) = total {
-                labelled.total_seconds.entry(kind).or_default().observe(total);
-            }
-        });
+        add(&self.commands[kind as usize][outcome as usize]);
+        if let Some(queued) = queued {
+            self.queue_seconds[kind as usize].observe(queued);
+        }
+        self.total_seconds[kind as usize].observe(total);
     }
 
-    pub(crate) fn response_posted(&self, kind: &'static str, result: &'static str) {
-        self.with(|labelled| *labelled.responses.entry((kind, result)).or_default() += 1);
-    }
-
-    pub(crate) fn http_answered(&self, route: &'static str, status: u16) {
-        self.with(|labelled| *labelled.http.entry((route, status)).or_default() += 1);
+    pub(crate) fn response_posted(&self, kind: Option<AnswerKind>, result: PostResult) {
+        let kind = kind.map_or(POST_KINDS - 1, |kind| kind as usize);
+        add(&self.posts[kind][result as usize]);
     }
 
     pub(crate) fn notification_dropped(&self) {
-        self.notifications_dropped.fetch_add(1, Ordering::Relaxed);
+        add(&self.notifications_dropped);
     }
 
     pub(crate) fn requeued(&self, count: usize) {
         self.requeued.fetch_add(count as u64, Ordering::Relaxed);
     }
 
+    /// Commands that ended so.
+    pub(crate) fn commands(&self, kind: Kind, outcome: Outcome) -> u64 {
+        get(&self.commands[kind as usize][outcome as usize])
+    }
+
+    /// Time from arrival to delivery.
+    pub(crate) fn queue_seconds(&self, kind: Kind) -> &Histogram {
+        &self.queue_seconds[kind as usize]
+    }
+
+    /// Time from arrival to the end.
+    pub(crate) fn total_seconds(&self, kind: Kind) -> &Histogram {
+        &self.total_seconds[kind as usize]
+    }
+
+    /// Response POSTs by `resp_type` (`unknown` if it was never read) and result.
+    pub(crate) fn posts(&self) -> impl Iterator<Item = (&'static str, PostResult, u64)> {
+        let kinds = AnswerKind::ALL.iter().map(|kind| kind.as_str()).chain(["unknown"]);
+        kinds.zip(&self.posts).flat_map(|(kind, results)| {
+            PostResult::ALL.into_iter().zip(results).map(move |(result, count)| (kind, result, get(count)))
+        })
+    }
+
     /// Notifications dropped because their buffer stayed full.
     pub(crate) fn notifications_dropped_total(&self) -> u64 {
-        self.notifications_dropped.load(Ordering::Relaxed)
+        get(&self.notifications_dropped)
     }
 
     /// Commands put back because a poll's reply could not be written.
     pub(crate) fn requeued_total(&self) -> u64 {
-        self.requeued.load(Ordering::Relaxed)
+        get(&self.requeued)
     }
+}
 
-    /// A copy of everything that has labels.
-    pub(crate) fn labelled(&self) -> Labelled {
-        self.with(|labelled| labelled.clone())
-    }
+fn add(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
 
-    fn with<T>(&self, read: impl FnOnce(&mut Labelled) -> T) -> T {
-        read(&mut self.labelled.lock().unwrap_or_else(PoisonError::into_inner))
-    }
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }

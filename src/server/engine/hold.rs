@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::command::{Kind, RequestId};
 use super::counters::Outcome;
-use super::tunnel::{End, Held, Stage, Tunnel};
+use super::held::{End, Held, Stage};
+use super::tunnel::Tunnel;
 
 /// What happened to a held request.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Hold {
         });
         let total = held.as_ref().map(|held| since(held, now)).unwrap_or_default();
         let queued = delivered.as_ref().map(|(queued, _)| *queued);
-        self.tunnel.counters.command_ended(self.kind, outcome, queued, Some(total));
+        self.tunnel.counters.command_ended(self.kind, outcome, queued, total);
         Story {
             queued_ms: queued.map(|queued| queued.as_millis() as u64),
             total_ms: total.as_millis() as u64,

@@ -4,8 +4,10 @@
 //! a held request ends exactly once; after that nothing can be posted for it.
 
 mod answer;
+mod bounds;
 mod command;
 mod counters;
+mod held;
 mod hold;
 mod poll;
 mod pollers;
@@ -21,15 +23,18 @@ use std::time::Instant;
 use crate::ids::TunnelId;
 
 pub(crate) use self::answer::{Answer, AnswerKind, Json};
+pub(crate) use self::bounds::Limits;
+use self::bounds::{Budget, Emptied};
+use self::command::RequestIds;
 pub(crate) use self::command::{Command, Header, Kind, RequestId};
-pub(crate) use self::counters::{BUCKETS, Counters, Histogram, Outcome};
+pub(crate) use self::counters::{BUCKETS, Counters, Histogram, Outcome, PostResult};
+pub(crate) use self::held::End;
 pub(crate) use self::hold::{Hold, Step};
 pub(crate) use self::poll::Found;
 pub(crate) use self::presence::ClientKey;
 pub(crate) use self::queue::Subscription;
 pub(crate) use self::token::{Sealer, same};
-pub(crate) use self::tunnel::{Admission, End, Limits, Load, Posted, Refusal, Tunnel};
-use self::tunnel::{Budget, Emptied};
+pub(crate) use self::tunnel::{Admission, Load, Posted, Refusal, Tunnel};
 
 /// Bytes queued in all tunnels together.
 pub(crate) const PROCESS_QUEUE_BYTES: usize = 512 * 1024 * 1024;
@@ -41,6 +46,7 @@ pub(crate) struct Engine {
     counters: Arc<Counters>,
     emptied: Arc<Emptied>,
     sealer: Sealer,
+    ids: RequestIds,
 }
 
 impl Engine {
@@ -52,6 +58,7 @@ impl Engine {
             counters: Arc::default(),
             emptied: Arc::default(),
             sealer: Sealer::new()?,
+            ids: RequestIds::new()?,
         })
     }
 
@@ -85,6 +92,11 @@ impl Engine {
     /// Seals and opens the shard tokens.
     pub(crate) fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    /// A fresh request id.
+    pub(crate) fn request_id(&self) -> RequestId {
+        self.ids.next()
     }
 
     /// What is counted.

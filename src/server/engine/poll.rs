@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::command::{Command, RequestId};
 use super::presence::ClientKey;
 use super::tunnel::{Phase, Tunnel};
-use crate::server::waker::Waker;
+use crate::net::Waker;
 
 /// A poll in progress; dropping it ends its presence and passes an unused wake-up on.
 pub(crate) struct Poll {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::queue::Subscription;
 use crate::ids::Channel;
-use crate::server::waker::Waker;
+use crate::net::Waker;
 
 /// Polls that wait for a command.
 #[derive(Default)]

@@ -88,10 +88,15 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::RequestIds;
     use super::*;
 
     fn queued(channel: &str) -> Queued {
-        Queued { request: RequestId::random().unwrap(), channel: Channel::parse(channel).unwrap(), bytes: 10 }
+        Queued {
+            request: RequestIds::new().unwrap().next(),
+            channel: Channel::parse(channel).unwrap(),
+            bytes: 10,
+        }
     }
 
     fn only(names: &[&str]) -> Subscription {

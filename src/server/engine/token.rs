@@ -61,6 +61,7 @@ pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::RequestIds;
     use super::*;
 
     #[test]
@@ -68,7 +69,7 @@ mod tests {
         let sealer = Sealer::new().unwrap();
         let tunnel = TunnelId::parse("tunnel_0123456789abcdef0123456789abcdef").unwrap();
         let other = TunnelId::parse("tunnel_1123456789abcdef0123456789abcdef").unwrap();
-        let request = RequestId::random().unwrap();
+        let request = RequestIds::new().unwrap().next();
         let token = sealer.seal(&tunnel, request);
         assert!(token.len() <= 512 && token.bytes().all(|b| b.is_ascii_graphic()));
         assert_eq!(sealer.open(&tunnel, &token), Some(request));

@@ -4,67 +4,21 @@
 //! threads are woken after it is released, and look again when they wake.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, AnswerKind};
+use super::bounds::{Budget, Emptied, Limits};
 use super::command::{Command, Kind, RequestId};
 use super::counters::Counters;
+use super::held::{End, Held, Stage};
 use super::hold::Hold;
 use super::poll::{Claims, Poll};
 use super::pollers::Pollers;
 use super::presence::{ClientKey, Presence, Standing};
 use super::queue::{Queue, Queued, Subscription};
 use crate::ids::{Channel, TunnelId};
-use crate::server::waker::Waker;
-
-/// Bounds of one tunnel.
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    /// How long a connector's request is held.
-    pub(crate) response_timeout: Duration,
-    /// How long a client that neither polls nor posts still counts as connected.
-    pub(crate) client_last_seen_timeout: Duration,
-    /// Queued commands.
-    pub(crate) queue_max: usize,
-    /// Bytes of queued commands.
-    pub(crate) queue_bytes: usize,
-    /// Notifications buffered for one held request.
-    pub(crate) notifications: usize,
-    /// Their bytes; a single one may exceed it.
-    pub(crate) notification_bytes: usize,
-}
-
-/// Bytes queued in all tunnels of a process together.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Budget {
-    pub(crate) fn new(limit: usize) -> Budget {
-        Budget { used: AtomicUsize::new(0), limit }
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if used > self.limit {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        used <= self.limit
-    }
-
-    /// Without asking: for what was admitted before.
-    fn retake(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn give(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
+use crate::net::Waker;
 
 /// A request to be held.
 pub(crate) struct Admission {
@@ -118,49 +72,6 @@ pub(super) enum Phase {
     Deleted,
 }
 
-/// Why a held request ended without an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// It came too close to its deadline while queued.
-    ExpiredQueued,
-    /// The client's answer was larger than the server takes.
-    AnswerTooLarge,
-    /// The server is stopping.
-    Stopping,
-    /// The tunnel is gone.
-    Deleted,
-}
-
-/// Where a held request stands.
-pub(super) enum Stage {
-    Queued(Command),
-    Delivered {
-        by: Arc<ClientKey>,
-        at: Instant,
-    },
-    /// Its terminal answer is in the inbox.
-    Answered {
-        at: Option<Instant>,
-        by: Arc<ClientKey>,
-    },
-    Ended(End),
-}
-
-pub(super) struct Held {
-    pub(super) number: u64,
-    pub(super) kind: Kind,
-    pub(super) channel: Channel,
-    pub(super) started: Instant,
-    pub(super) deadline: Instant,
-    pub(super) stage: Stage,
-    pub(super) waker: Arc<Waker>,
-    pub(super) notifications: VecDeque<Answer>,
-    pub(super) notification_bytes: usize,
-    pub(super) terminal: Option<Answer>,
-    /// Posting threads that wait for room among the notifications.
-    pub(super) room: Vec<Arc<Waker>>,
-}
-
 /// One tunnel.
 pub(crate) struct Tunnel {
     pub(super) id: TunnelId,
@@ -169,35 +80,6 @@ pub(crate) struct Tunnel {
     pub(super) counters: Arc<Counters>,
     pub(super) emptied: Arc<Emptied>,
     state: Mutex<State>,
-}
-
-/// Told whenever a tunnel that takes no new work has nothing left to hold.
-#[derive(Debug, Default)]
-pub(crate) struct Emptied {
-    lock: Mutex<()>,
-    changed: Condvar,
-}
-
-impl Emptied {
-    fn tell(&self) {
-        let _lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        self.changed.notify_all();
-    }
-
-    /// Waits until `done`, which is asked again whenever a tunnel has emptied; false if `deadline` came first.
-    pub(super) fn wait(&self, deadline: Instant, done: impl Fn() -> bool) -> bool {
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if done() {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            lock = self.changed.wait_timeout(lock, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
 }
 
 pub(super) struct State {

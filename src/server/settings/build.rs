@@ -15,12 +15,12 @@ use super::{
     parse_listen, path_prefix, public_url,
 };
 use crate::ids::TunnelId;
+use crate::net::front::TlsFiles;
 use crate::server::api::{
     Access, Grants, IngressAuth, Key, KeyDigest, KeyKind, Options, Principals, Record, Serves,
 };
 use crate::server::clock;
 use crate::server::engine::Limits;
-use crate::server::front::TlsFiles;
 
 const READ: &str = "api.organization.tunnel.read";
 const WRITE: &str = "api.organization.tunnel.write";
@@ -319,7 +319,7 @@ fn read_store(path: &Path) -> Result<Vec<TunnelEntry>, SettingsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::front::ListenAt;
+    use crate::net::front::ListenAt;
 
     const TUNNEL: &str = "tunnel_0123456789abcdef0123456789abcdef";
     const DIGEST: &str = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";

@@ -15,8 +15,8 @@ use std::time::Duration;
 use self::document::Document;
 use super::api::{Access, IngressAuth, Network, Options, PublicUrl, Serves};
 use super::engine::Limits;
-use super::front::{ListenAt, TlsFiles};
 use crate::ids::TunnelId;
+use crate::net::front::{ListenAt, TlsFiles};
 
 /// Why settings cannot be used; one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,18 +6,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
 /// Stack of a connection thread; only what is touched takes memory.
 const STACK_BYTES: usize = 256 * 1024;
 /// How long a thread without a connection waits for the next one.
 const SPARE_TIME: Duration = Duration::from_secs(5);
+/// How often a wait for a thread looks whether a new one may be started after all.
+const RETRY_TIME: Duration = Duration::from_millis(20);
 
 /// One connection's work.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads of one front.
 pub(super) struct Pool {
+    name: &'static str,
     limit: usize,
     state: Mutex<State>,
     ended: Condvar,
@@ -34,32 +37,47 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(limit: usize) -> Arc<Pool> {
+    pub(super) fn new(limit: usize, name: &'static str) -> Arc<Pool> {
         let (sender, jobs) = bounded(0);
         let state =
             State { sender: Some(sender), live: 0, next: 0, threads: HashMap::new(), finished: Vec::new() };
-        Arc::new(Pool { limit, state: Mutex::new(state), ended: Condvar::new(), jobs })
+        Arc::new(Pool { name, limit, state: Mutex::new(state), ended: Condvar::new(), jobs })
     }
 
-    /// Runs `job` on a thread of its own; false (and the job is dropped) when there is none to be had.
-    pub(super) fn submit(self: &Arc<Pool>, job: Job) -> Result<(), Job> {
-        let mut state = self.state();
-        let Some(sender) = &state.sender else { return Err(job) };
-        let job = match sender.try_send(job) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
-        };
-        state.reap();
-        if state.live >= self.limit {
-            return Err(job);
+    /// Runs `job` on a thread of its own; gives it back when none can be had within `patience`.
+    pub(super) fn submit(self: &Arc<Pool>, mut job: Job, patience: Duration) -> Result<(), Job> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut state = self.state();
+            let Some(sender) = state.sender.clone() else { return Err(job) };
+            job = match sender.try_send(job) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => job,
+            };
+            state.reap();
+            if state.live < self.limit {
+                return self.spawn(&mut state, job);
+            }
+            drop(state);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(job);
+            }
+            job = match sender.send_timeout(job, left.min(RETRY_TIME)) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(job) | SendTimeoutError::Disconnected(job)) => job,
+            };
         }
+    }
+
+    fn spawn(self: &Arc<Pool>, state: &mut State, job: Job) -> Result<(), Job> {
         let number = state.next;
         let pool = Arc::clone(self);
         // The job travels in a slot so that it survives a failed spawn.
         let slot = Arc::new(Mutex::new(Some(job)));
         let taken = Arc::clone(&slot);
         let spawned = std::thread::Builder::new()
-            .name(format!("conn-{number}"))
+            .name(format!("{}-conn-{number}", self.name))
             .stack_size(STACK_BYTES)
             .spawn(move || pool.run(number, &taken));
         match spawned {
@@ -70,7 +88,7 @@ impl Pool {
                 Ok(())
             }
             Err(error) => {
-                log::warn!(target: "server", error:% = error; "cannot start a connection thread");
+                log::warn!(target: self.name, error:% = error; "cannot start a connection thread");
                 let job = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Err(job.unwrap_or_else(|| Box::new(|| {})))
             }
@@ -81,7 +99,7 @@ impl Pool {
         let mut next = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         while let Some(job) = next {
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                log::error!(target: "server", "a connection thread panicked; its connection is closed");
+                log::error!(target: self.name, "a connection thread panicked; its connection is closed");
             }
             next = self.jobs.recv_timeout(SPARE_TIME).ok();
         }
@@ -137,7 +155,7 @@ mod tests {
 
     #[test]
     fn jobs_beyond_the_limit_are_refused_and_threads_are_reused() {
-        let pool = Pool::new(1);
+        let pool = Pool::new(1, "test");
         let (release, wait) = bounded::<()>(0);
         let (tell, told) = unbounded();
         let teller = tell.clone();
@@ -145,15 +163,15 @@ mod tests {
             let _ = wait.recv();
             let _ = teller.send(std::thread::current().id());
         });
-        assert!(pool.submit(first).is_ok());
-        assert!(pool.submit(Box::new(|| {})).is_err());
+        assert!(pool.submit(first, Duration::ZERO).is_ok());
+        assert!(pool.submit(Box::new(|| {}), Duration::ZERO).is_err());
         release.send(()).unwrap();
         let thread = told.recv().unwrap();
         let mut job: Job = Box::new(move || {
             let _ = tell.send(std::thread::current().id());
         });
         // The thread may not be back at the rendezvous yet.
-        while let Err(refused) = pool.submit(job) {
+        while let Err(refused) = pool.submit(job, Duration::ZERO) {
             job = refused;
             std::thread::yield_now();
         }
@@ -166,8 +184,28 @@ mod tests {
 
     #[test]
     fn a_panic_ends_neither_the_thread_nor_the_pool() {
-        let pool = Pool::new(1);
-        assert!(pool.submit(Box::new(|| panic!("expected in this test"))).is_ok());
+        let pool = Pool::new(1, "test");
+        assert!(pool.submit(Box::new(|| panic!("expected in this test")), Duration::ZERO).is_ok());
+        pool.close();
+        assert!(pool.wait_empty(Instant::now() + Duration::from_secs(5)));
+    }
+    #[test]
+    fn a_patient_job_takes_over_the_thread_that_becomes_free() {
+        let pool = Pool::new(1, "test");
+        let (release, wait) = bounded::<()>(0);
+        let (tell, told) = unbounded();
+        let first: Job = Box::new(move || {
+            let _ = wait.recv();
+        });
+        assert!(pool.submit(first, Duration::ZERO).is_ok());
+        let patient = Arc::clone(&pool);
+        let second = std::thread::spawn(move || {
+            let job: Job = Box::new(move || tell.send(()).unwrap());
+            patient.submit(job, Duration::from_secs(20)).is_ok()
+        });
+        drop(release);
+        assert!(second.join().unwrap());
+        told.recv().unwrap();
         pool.close();
         assert!(pool.wait_empty(Instant::now() + Duration::from_secs(5)));
     }

@@ -2,11 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::ServerConnection;
 
 use super::socket::{Peek, Socket};
+
+/// Time for the peer to take what the protocol itself sends within a read.
+const PROTOCOL_WRITE_TIME: Duration = Duration::from_secs(5);
 
 /// How long a read may wait.
 #[derive(Clone, Copy)]
@@ -144,7 +147,7 @@ impl Write for Wire<'_> {
         let deadline = match self.until {
             Until::Time(deadline) => deadline,
             // Replies within a read (handshake, alerts) are small: the send buffer has room or the peer stalls.
-            Until::Idle | Until::Now => Instant::now() + super::HEAD_TIME,
+            Until::Idle | Until::Now => Instant::now() + PROTOCOL_WRITE_TIME,
         };
         self.socket.send(bytes, deadline)
     }

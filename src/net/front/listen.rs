@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,12 +20,16 @@ use super::response::{DateField, End, Persistence, render_head};
 use super::socket::{Socket, remaining};
 use super::transport::Transport;
 use super::{Identity, Live, Registered, Service, Shared};
-use crate::server::waker::Waker;
+use crate::net::Waker;
 
+/// Connections that may wait to be accepted; std asks for fewer than a burst of callers needs.
+const BACKLOG: i32 = 4096;
 /// Connections told 503 that are kept open until their peer has had time to read it.
 const REFUSED: usize = 64;
 /// That time.
 const REFUSED_TIME: Duration = Duration::from_millis(500);
+/// How long a new connection waits for the thread of one that has ended, or was cut to make room.
+const HANDOVER_TIME: Duration = Duration::from_secs(1);
 /// Pause when the system has no descriptors or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
@@ -48,7 +51,7 @@ impl fmt::Display for ListenAt {
     }
 }
 
-/// A listening socket; a Unix socket's file is removed when it is dropped.
+/// A listening socket; the file of a Unix socket that was made here is removed when it is dropped.
 pub(crate) struct Bound {
     socket: BoundSocket,
     /// The address as bound.
@@ -58,10 +61,10 @@ pub(crate) struct Bound {
 
 enum BoundSocket {
     Tcp(TcpListener),
-    /// The file goes with the listener.
+    /// The file goes with the listener, if it is ours.
     Unix {
         listener: UnixListener,
-        _file: SocketFile,
+        _file: Option<SocketFile>,
     },
 }
 
@@ -72,6 +75,7 @@ impl Bound {
             ListenAt::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
+                rustix::net::listen(&listener, BACKLOG)?;
                 let at = ListenAt::Tcp(listener.local_addr()?);
                 (BoundSocket::Tcp(listener), at)
             }
@@ -81,19 +85,34 @@ impl Bound {
                 // Whoever may connect can use the tunnel: only this user.
                 std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
                 listener.set_nonblocking(true)?;
-                (BoundSocket::Unix { listener, _file: file }, at.clone())
+                rustix::net::listen(&listener, BACKLOG)?;
+                (BoundSocket::Unix { listener, _file: Some(file) }, at.clone())
             }
         };
         Ok(Bound { socket, at, identity })
     }
 
-    fn accept(&self) -> io::Result<(Socket, Option<IpAddr>)> {
+    /// Takes over a TCP socket that listens already.
+    pub(crate) fn tcp(listener: TcpListener) -> io::Result<Bound> {
+        listener.set_nonblocking(true)?;
+        let at = ListenAt::Tcp(listener.local_addr()?);
+        Ok(Bound { socket: BoundSocket::Tcp(listener), at, identity: None })
+    }
+
+    /// Takes over a Unix socket that listens already at `path`; its file stays somebody else's.
+    pub(crate) fn unix(listener: UnixListener, path: &Path) -> io::Result<Bound> {
+        listener.set_nonblocking(true)?;
+        let socket = BoundSocket::Unix { listener, _file: None };
+        Ok(Bound { socket, at: ListenAt::Unix(path.to_owned()), identity: None })
+    }
+
+    fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         match &self.socket {
             BoundSocket::Tcp(listener) => {
                 let (stream, address) = listener.accept()?;
                 let socket = Socket::new(OwnedFd::from(stream));
                 socket.set_nodelay();
-                Ok((socket, Some(address.ip())))
+                Ok((socket, Some(address)))
             }
             BoundSocket::Unix { listener, .. } => {
                 let (stream, _) = listener.accept()?;
@@ -138,6 +157,7 @@ impl Acceptor {
     pub(super) fn run(self) -> io::Result<()> {
         let mut refused: VecDeque<(Instant, Arc<Socket>)> = VecDeque::new();
         let mut next_connection = 0u64;
+        let mut exhausted = false;
         loop {
             let now = Instant::now();
             while refused.front().is_some_and(|(until, _)| *until <= now) || refused.len() > REFUSED {
@@ -162,13 +182,18 @@ impl Acceptor {
                     // Numbers of different listeners must not collide in the registry.
                     let number = next_connection << 8 | (self.number as u64 & 0xff);
                     next_connection += 1;
+                    exhausted = false;
                     if let Some(turned_away) = self.admit(number, Arc::new(socket), address) {
                         refused.push_back((Instant::now() + REFUSED_TIME, turned_away));
                     }
                 }
                 Err(error) if is_passing(&error) => {}
                 Err(error) if is_exhaustion(&error) => {
-                    log::warn!(target: "server", error:% = error; "cannot accept connections for the moment");
+                    if !exhausted {
+                        let name = self.shared.settings.name;
+                        log::warn!(target: name, error:% = error; "cannot accept connections for the moment");
+                        exhausted = true;
+                    }
                     let mut fds = [PollFd::new(&self.waker, PollFlags::IN)];
                     let _ = poll(&mut fds, Some(&remaining(Instant::now() + EXHAUSTED_PAUSE)));
                 }
@@ -178,28 +203,30 @@ impl Acceptor {
     }
 
     /// Hands the connection to a thread; gives the socket back if it was turned away with 503.
-    fn admit(&self, number: u64, socket: Arc<Socket>, address: Option<IpAddr>) -> Option<Arc<Socket>> {
+    fn admit(&self, number: u64, socket: Arc<Socket>, address: Option<SocketAddr>) -> Option<Arc<Socket>> {
         let transport = match &self.bound.identity {
             None => Transport::Plain(Arc::clone(&socket)),
             Some(identity) => match rustls::ServerConnection::new(identity.current()) {
                 Ok(tls) => Transport::Tls(Arc::clone(&socket), Box::new(tls)),
                 Err(error) => {
-                    log::error!(target: "server", error:% = error; "cannot begin TLS");
+                    log::error!(target: self.shared.settings.name, error:% = error; "cannot begin TLS");
                     return None;
                 }
             },
         };
         let peer =
             Peer { listener: self.number, address, tls: transport.is_tls(), client_certificate: false };
-        let live = Arc::new(Live { shared: Arc::clone(&self.shared), idle: AtomicBool::new(true) });
+        let live = Arc::new(Live::new(Arc::clone(&self.shared)));
+        let patience = if self.shared.make_room() { HANDOVER_TIME } else { Duration::ZERO };
         let registered = Registered { live: Arc::clone(&live), socket: Arc::clone(&socket) };
         self.shared.connections().insert(number, registered);
         let entry = Entry { shared: Arc::clone(&self.shared), number };
         let service = Arc::clone(&self.service);
-        let submitted = self.pool.submit(Box::new(move || {
+        let job = move || {
             let _entry = entry;
             Connection::new(transport, live, peer).serve(&*service);
-        }));
+        };
+        let submitted = self.pool.submit(Box::new(job), patience);
         if submitted.is_ok() {
             return None;
         }
@@ -210,9 +237,17 @@ impl Acceptor {
         let response =
             self.service.refusal(503, "too many connections; try again shortly").header("Retry-After", "1");
         let mut out = Vec::new();
-        let id = self.shared.exchange_id();
+        let id = self.service.exchange_id();
         let end = End::Length(response.body().len());
-        render_head(&mut out, 503, &id, &mut DateField::new(), response.fields(), end, Persistence::Close);
+        render_head(
+            &mut out,
+            503,
+            id.as_deref(),
+            &mut DateField::new(),
+            response.fields(),
+            end,
+            Persistence::Close,
+        );
         out.extend_from_slice(response.body());
         let _ = socket.send_all(&out, Instant::now());
         socket.shut_write();
@@ -235,7 +270,20 @@ impl Drop for Entry {
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
     matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
-        || matches!(Errno::from_io_error(error), Some(Errno::PROTO | Errno::PERM))
+        || matches!(
+            Errno::from_io_error(error),
+            // The network's errors of a connection that was to be accepted; accept(2) hands them on.
+            Some(
+                Errno::PROTO
+                    | Errno::PERM
+                    | Errno::NETDOWN
+                    | Errno::NETUNREACH
+                    | Errno::HOSTDOWN
+                    | Errno::HOSTUNREACH
+                    | Errno::NOPROTOOPT
+                    | Errno::TIMEDOUT
+            )
+        )
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {

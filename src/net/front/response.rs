@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::server::clock;
+use crate::net::http_date;
 
 /// A response with its whole body.
 pub(crate) struct Response {
@@ -19,9 +19,14 @@ impl Response {
         Response { status, fields: Vec::new(), body: Cow::Borrowed(&[]) }
     }
 
+    /// A response with a body of type `content_type`.
+    pub(crate) fn of(status: u16, content_type: &str, body: impl Into<Cow<'static, [u8]>>) -> Response {
+        Response::new(status).header("Content-Type", content_type).with_body(body)
+    }
+
     /// A response with a JSON body.
     pub(crate) fn json(status: u16, body: impl Into<Cow<'static, [u8]>>) -> Response {
-        Response::new(status).header("Content-Type", "application/json").with_body(body)
+        Response::of(status, "application/json", body)
     }
 
     /// Adds a header field. What could not be framed safely (see [`is_value`]) is left out.
@@ -92,7 +97,7 @@ pub(super) enum Persistence {
 pub(super) fn render_head(
     out: &mut Vec<u8>,
     status: u16,
-    request_id: &str,
+    request_id: Option<&str>,
     date: &mut DateField,
     fields: &[u8],
     end: End,
@@ -105,8 +110,10 @@ pub(super) fn render_head(
     out.extend_from_slice(reason(status).as_bytes());
     out.extend_from_slice(b"\r\nDate: ");
     out.extend_from_slice(date.now().as_bytes());
-    out.extend_from_slice(b"\r\nX-Request-Id: ");
-    out.extend_from_slice(request_id.as_bytes());
+    if let Some(id) = request_id {
+        out.extend_from_slice(b"\r\nX-Request-Id: ");
+        out.extend_from_slice(id.as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(fields);
     match end {
@@ -153,7 +160,7 @@ impl DateField {
         let now = Instant::now();
         if now >= self.until || self.text.is_empty() {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            self.text = clock::imf_fixdate(since.as_secs());
+            self.text = http_date::format(UNIX_EPOCH + since);
             self.until =
                 now + (Duration::from_secs(1) - Duration::from_nanos(u64::from(since.subsec_nanos())));
         }

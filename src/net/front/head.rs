@@ -5,8 +5,6 @@
 
 use std::ops::Range;
 
-/// Bytes of a request head, request line and all header fields together.
-pub(crate) const HEAD_BYTES: usize = 32 * 1024;
 /// Header fields of one request.
 pub(crate) const HEADER_FIELDS: usize = 100;
 
@@ -47,6 +45,7 @@ pub(crate) struct BadHead {
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     text: Box<[u8]>,
+    method_text: Range<usize>,
     target: Range<usize>,
     fields: Vec<(Range<usize>, Range<usize>)>,
     /// The method.
@@ -62,10 +61,19 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// The method as sent; methods are case-sensitive.
+    pub(crate) fn method_text(&self) -> &str {
+        std::str::from_utf8(&self.text[self.method_text.clone()]).unwrap_or_default()
+    }
+
     /// The path of the target, as sent (percent-encoded); `*` for the asterisk form.
     pub(crate) fn path(&self) -> &str {
         let target = self.target();
-        target.split_once('?').map_or(target, |(path, _)| path)
+        match target.split_once('?').map_or(target, |(path, _)| path) {
+            // An absolute URL may leave it out (RFC 9110 §4.2.3).
+            "" => "/",
+            path => path,
+        }
     }
 
     /// The query of the target, without its `?`.
@@ -95,14 +103,15 @@ impl Head {
     }
 }
 
-/// Parses the head at the start of `bytes`: `None` while it is incomplete, else the head and its length.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, BadHead> {
+/// Parses the head at the start of `bytes`: `None` while it is incomplete, else the head and its length,
+/// which is `limit` at the most.
+pub(crate) fn parse(bytes: &[u8], limit: usize) -> Result<Option<(Head, usize)>, BadHead> {
     let mut fields = [httparse::EMPTY_HEADER; HEADER_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    let window = &bytes[..bytes.len().min(HEAD_BYTES)];
+    let window = &bytes[..bytes.len().min(limit)];
     let length = match request.parse(window) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if bytes.len() < HEAD_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) if bytes.len() < limit => return Ok(None),
         Ok(httparse::Status::Partial) => return Err(bad(431, "the request head is too long")),
         Err(httparse::Error::TooManyHeaders) => return Err(bad(431, "there are too many header fields")),
         Err(httparse::Error::Version) => return Err(bad(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")),
@@ -130,6 +139,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, BadHead> {
         start..start + part.len()
     };
     let head = Head {
+        method_text: place(request.method.unwrap_or_default().as_bytes()),
         target: place(target.as_bytes()),
         fields: request.headers.iter().map(|f| (place(f.name.as_bytes()), place(f.value))).collect(),
         text: Box::from(&bytes[..length]),
@@ -152,9 +162,9 @@ fn target_of(target: &str) -> Result<&str, BadHead> {
         let have = target.get(..scheme.len())?;
         have.eq_ignore_ascii_case(scheme).then(|| &target[scheme.len()..])
     });
-    match rest.and_then(|rest| rest.find('/').map(|slash| &rest[slash..])) {
-        Some(path) => Ok(path),
-        None => Err(bad(400, "the request target is neither a path nor an absolute URL with one")),
+    match rest {
+        Some(rest) => Ok(&rest[rest.find(['/', '?']).unwrap_or(rest.len())..]),
+        None => Err(bad(400, "the request target is neither a path nor an absolute URL")),
     }
 }
 
@@ -230,14 +240,16 @@ const fn bad(status: u16, reason: &'static str) -> BadHead {
 mod tests {
     use super::*;
 
+    const LIMIT: usize = 16 * 1024;
+
     fn head(text: &str) -> Head {
-        parse(text.as_bytes()).unwrap().unwrap().0
+        parse(text.as_bytes(), LIMIT).unwrap().unwrap().0
     }
 
     #[test]
     fn a_head_is_read_with_its_target_fields_and_framing() {
         let text = "POST /v1/mcp/t?a=b?c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a:  2 \r\nContent-Length: 5\r\n\r\nhello";
-        let (head, length) = parse(text.as_bytes()).unwrap().unwrap();
+        let (head, length) = parse(text.as_bytes(), LIMIT).unwrap().unwrap();
         assert_eq!(length, text.len() - 5);
         assert_eq!((head.method, head.path(), head.query()), (Method::Post, "/v1/mcp/t", "a=b?c"));
         assert_eq!(head.values("X-a").collect::<Vec<_>>(), [b"1", b"2"]);
@@ -250,7 +262,7 @@ mod tests {
     fn what_is_cut_anywhere_is_incomplete() {
         let text = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
         for end in 0..text.len() {
-            assert!(parse(&text.as_bytes()[..end]).unwrap().is_none(), "{end}");
+            assert!(parse(&text.as_bytes()[..end], LIMIT).unwrap().is_none(), "{end}");
         }
     }
 
@@ -270,7 +282,13 @@ mod tests {
     #[test]
     fn the_absolute_form_is_reduced_to_its_path() {
         assert_eq!(head("GET HTTP://h:1/a/b?c HTTP/1.1\r\nHost: h\r\n\r\n").path(), "/a/b");
-        assert_eq!(head("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").path(), "*");
+        for (target, path, query) in
+            [("http://h", "/", ""), ("https://h?q", "/", "q"), ("http://h/?/", "/", "/"), ("*", "*", "")]
+        {
+            let head = head(&format!("OPTIONS {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            assert_eq!((head.path(), head.query()), (path, query));
+            assert_eq!((head.method, head.method_text()), (Method::Other, "OPTIONS"));
+        }
     }
 
     #[test]
@@ -307,7 +325,7 @@ mod tests {
         ];
         for (field, status) in fields {
             let text = format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n");
-            assert_eq!(parse(text.as_bytes()).unwrap_err().status, status, "{field:?}");
+            assert_eq!(parse(text.as_bytes(), LIMIT).unwrap_err().status, status, "{field:?}");
         }
         for (line, status) in [
             ("GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
@@ -319,7 +337,7 @@ mod tests {
             ("\x16\x03\x01\x02\x00\x01\x00\x01\r\n\r\n", 400),
             ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         ] {
-            assert_eq!(parse(line.as_bytes()).unwrap_err().status, status, "{line:?}");
+            assert_eq!(parse(line.as_bytes(), LIMIT).unwrap_err().status, status, "{line:?}");
         }
     }
 
@@ -327,8 +345,45 @@ mod tests {
     fn heads_beyond_the_bounds_are_refused() {
         let many = "X: y\r\n".repeat(HEADER_FIELDS);
         let text = format!("GET / HTTP/1.1\r\nHost: h\r\n{many}\r\n");
-        assert_eq!(parse(text.as_bytes()).unwrap_err().status, 431);
-        let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "y".repeat(HEAD_BYTES));
-        assert_eq!(parse(long.as_bytes()).unwrap_err().status, 431);
+        assert_eq!(parse(text.as_bytes(), LIMIT).unwrap_err().status, 431);
+        let long = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}", "y".repeat(LIMIT));
+        assert_eq!(parse(long.as_bytes(), LIMIT).unwrap_err().status, 431);
+    }
+
+    #[test]
+    fn whatever_the_bytes_a_head_lies_within_them_and_is_the_same_when_more_follows() {
+        let seed = b"POST /v1/mcp/t?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\nhello";
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % below as u64) as usize
+        };
+        let mut heads = 0;
+        for _ in 0..50_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..=next(3) {
+                let at = next(bytes.len());
+                match next(4) {
+                    0 => bytes[at] = next(256) as u8,
+                    1 => drop(bytes.remove(at)),
+                    2 => bytes.insert(at, b"\r\n :,0\t\0"[next(8)]),
+                    _ => drop(bytes.drain(at..(at + 17 + next(20)).min(bytes.len()))),
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            if let Ok(Some((head, length))) = parse(&bytes, LIMIT) {
+                heads += 1;
+                assert!(length <= bytes.len() && head.path().len() <= length);
+                assert!(head.headers().all(|(name, _)| !name.is_empty()));
+                let (again, same) = parse(&bytes[..length], LIMIT).unwrap().unwrap();
+                assert_eq!((same, again.framing), (length, head.framing));
+                assert!(head.values("Content-Length").count() < 2);
+            }
+        }
+        assert!(heads > 1000, "{heads} heads: too few to mean anything");
     }
 }

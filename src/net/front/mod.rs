@@ -1,14 +1,16 @@
-//! The HTTP/1.1 front: listeners, bounded connection threads, requests handed to a [`Service`].
+//! The HTTP/1.1 front of every listener: bounded connection threads, requests handed to a [`Service`].
 //!
 //! It exists because a held request and a parked poll must notice at once that their peer has gone.
 //! Invariant: a fixed number of threads at most, each blocked in at most one system call that its
 //! socket, its waker or a deadline ends.
 
+mod body;
 mod chunked;
 mod connection;
 mod exchange;
 mod head;
 mod listen;
+mod live;
 mod pool;
 mod response;
 mod socket;
@@ -17,49 +19,90 @@ mod transport;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-
 use self::listen::Acceptor;
+use self::live::Live;
 use self::pool::Pool;
 use self::socket::Socket;
-use super::waker::Waker;
+use super::{Cancel, Waker};
 
-pub(crate) use self::exchange::{BadBody, Exchange, Stream, Wake};
+pub(crate) use self::body::{BadBody, Body};
+pub(crate) use self::connection::Peer;
+pub(crate) use self::exchange::{Exchange, Stream, Wake};
 pub(crate) use self::head::{Head, Method};
 pub(crate) use self::listen::Bound;
 pub use self::listen::ListenAt;
 pub(crate) use self::response::{Response, is_name, is_value};
 pub(crate) use self::tls::{Identity, TlsError, TlsFiles};
 
-/// Time for a request head, from the first byte (from accepting, for the first request).
-const HEAD_TIME: Duration = Duration::from_secs(5);
-/// Time for a request body.
-const BODY_TIME: Duration = Duration::from_secs(30);
-/// How long a kept connection may be silent; longer than clients keep theirs.
-const IDLE_TIME: Duration = Duration::from_secs(120);
-/// Time for a peer to take one response or one piece of a stream.
-const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long cut connections may take to end.
 const CUT_TIME: Duration = Duration::from_secs(5);
+
+/// Bounds of a front.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Time for a request head, from the first byte (from accepting, for the first request).
+    pub(crate) head: Duration,
+    /// Bytes of a request head, request line and all header fields together.
+    pub(crate) head_bytes: usize,
+    /// How long a kept connection may be silent; longer than clients keep theirs.
+    pub(crate) idle: Duration,
+    /// Time for a request body.
+    pub(crate) body: Duration,
+    /// Time for a small body that nobody wanted; its connection is closed if it takes longer.
+    pub(crate) discard: Duration,
+    /// Time for a peer to take one response or one piece of a stream.
+    pub(crate) write: Duration,
+    /// Connections at one time, of all listeners together.
+    pub(crate) connections: usize,
+}
+
+/// What becomes of a connection beyond the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// It is told 503.
+    Refuse,
+    /// It takes the place of the one that has kept us waiting for longest; 503 only if none waits.
+    Evict,
+}
+
+/// What a front is called and how it behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Target of its log events, and the beginning of its threads' names.
+    pub(crate) name: &'static str,
+    /// Bounds.
+    pub(crate) limits: Limits,
+    /// What becomes of a connection beyond the limit.
+    pub(crate) when_full: WhenFull,
+}
 
 /// What answers the requests.
 pub(crate) trait Service: Send + Sync + 'static {
     /// Answers one request; without a response the connection is closed.
     fn call(&self, head: &Head, exchange: &mut Exchange<'_>);
+
     /// The response to what never became a request, in the service's own error format.
     fn refusal(&self, status: u16, reason: &str) -> Response;
+
+    /// A fresh id of an exchange, sent as `X-Request-Id`; `None` sends none.
+    fn exchange_id(&self) -> Option<String> {
+        None
+    }
 }
 
 /// State that all connections of a front share.
 struct Shared {
+    settings: Settings,
+    /// The beginning of the front's clock.
+    started: Instant,
+    /// The same as `stop`, without its lock: asked for every request.
     stopping: AtomicBool,
-    id_prefix: u64,
-    next_id: AtomicU64,
+    stop: Cancel,
     connections: Mutex<HashMap<u64, Registered>>,
 }
 
@@ -68,28 +111,30 @@ struct Registered {
     socket: Arc<Socket>,
 }
 
-/// What a connection shows to the rest of its front.
-struct Live {
-    shared: Arc<Shared>,
-    /// Between requests: may be cut when the front stops.
-    idle: AtomicBool,
-}
-
-impl Live {
-    fn stopping(&self) -> bool {
-        self.shared.stopping.load(Ordering::SeqCst)
-    }
-}
-
 impl Shared {
-    /// A fresh `X-Request-Id`.
-    fn exchange_id(&self) -> String {
-        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-        format!("{:016x}{number:016x}", self.id_prefix)
-    }
-
     fn connections(&self) -> MutexGuard<'_, HashMap<u64, Registered>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a place for one more connection, if need be that of one that only waits. A thread
+    /// may still be on its way back from it.
+    fn make_room(&self) -> bool {
+        let connections = self.connections();
+        if connections.len() < self.settings.limits.connections {
+            return true;
+        }
+        if self.settings.when_full == WhenFull::Refuse {
+            return false;
+        }
+        let mut waiting: Vec<(u64, &Registered)> =
+            connections.values().filter_map(|one| one.live.waits().map(|state| (state, one))).collect();
+        waiting.sort_unstable_by_key(|(state, _)| *state >> 1);
+        // One that has just got what it waited for is passed over.
+        let cut = waiting.into_iter().find(|(state, one)| one.live.cut(*state));
+        if let Some((_, one)) = cut {
+            one.socket.shut();
+        }
+        cut.is_some()
     }
 }
 
@@ -101,23 +146,23 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Accepts connections of `listeners`, at most `connections` at a time; more are told 503. A
-    /// listener that dies says so on `failed`.
+    /// Accepts connections of `listeners` and answers their requests with `service`. A listener that
+    /// dies tells `failed`, on its own thread.
     pub(crate) fn start(
         listeners: Vec<Bound>,
-        connections: usize,
+        settings: Settings,
         service: Arc<dyn Service>,
-        failed: &Sender<io::Error>,
+        failed: impl Fn(io::Error) + Clone + Send + 'static,
     ) -> io::Result<Front> {
-        let mut seed = [0u8; 8];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let pool = Pool::new(settings.limits.connections, settings.name);
+        let name = settings.name;
         let shared = Arc::new(Shared {
+            settings,
+            started: Instant::now(),
             stopping: AtomicBool::new(false),
-            id_prefix: u64::from_ne_bytes(seed),
-            next_id: AtomicU64::new(0),
+            stop: Cancel::new(),
             connections: Mutex::new(HashMap::new()),
         });
-        let pool = Pool::new(connections);
         let mut front = Front { shared: Arc::clone(&shared), pool: Arc::clone(&pool), acceptors: Vec::new() };
         for (number, bound) in listeners.into_iter().enumerate() {
             let waker = Arc::new(Waker::new()?);
@@ -130,9 +175,10 @@ impl Front {
                 waker: Arc::clone(&waker),
             };
             let failed = failed.clone();
-            let thread = std::thread::Builder::new().name(format!("accept-{number}")).spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("{name}-accept-{number}"));
+            let thread = thread.spawn(move || {
                 if let Err(error) = acceptor.run() {
-                    let _ = failed.send(error);
+                    failed(error);
                 }
             })?;
             front.acceptors.push((waker, thread));
@@ -143,6 +189,7 @@ impl Front {
     /// Stops accepting and cuts idle connections; those with a request in hand close after their response.
     pub(crate) fn drain(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.stop.cancel();
         for (waker, _) in &self.acceptors {
             waker.wake();
         }
@@ -150,7 +197,8 @@ impl Front {
             let _ = thread.join();
         }
         for registered in self.shared.connections().values() {
-            if registered.live.idle.load(Ordering::SeqCst) {
+            let idle = registered.live.waits().filter(|state| Live::is_between(*state));
+            if idle.is_some_and(|state| registered.live.cut(state)) {
                 registered.socket.shut();
             }
         }
@@ -173,7 +221,7 @@ impl Front {
             registered.socket.shut();
         }
         if !self.pool.wait_empty(Instant::now() + CUT_TIME) {
-            log::error!(target: "server", "connection threads did not end in time");
+            log::error!(target: self.shared.settings.name, "connection threads did not end in time");
         }
         self.pool.reap();
     }

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
-use crate::server::waker::Waker;
+use crate::net::Waker;
 
 /// What a look at the socket showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

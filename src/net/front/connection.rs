@@ -4,17 +4,18 @@
 //! leaves that in doubt closes it.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::exchange::Exchange;
-use super::head::{self, BadHead, Framing, HEAD_BYTES, Head, Method};
+use super::exchange::{Exchange, Wake};
+use super::head::{self, BadHead, Framing, Head, Method};
+use super::live::{Live, Waiting};
 use super::response::{DateField, End, Persistence, Response, render_head};
+use super::socket::{Peek, Watched};
 use super::transport::{Transport, Until};
-use super::{HEAD_TIME, IDLE_TIME, Live, Service, WRITE_TIME};
-use crate::server::waker::Waker;
+use super::{Limits, Service};
+use crate::net::Waker;
 
 /// A connection's read buffer while it carries small requests.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -31,7 +32,7 @@ pub(crate) struct Peer {
     /// The listener's number, in the order they were given.
     pub(crate) listener: usize,
     /// The address; `None` over a Unix socket.
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) address: Option<SocketAddr>,
     /// Whether the bytes travel over TLS.
     pub(crate) tls: bool,
     /// Whether the client presented a certificate that was verified.
@@ -91,12 +92,12 @@ impl Connection {
             };
             if first {
                 self.peer.client_certificate = self.transport.has_client_certificate();
-                if self.transport.socket().set_idle_time(IDLE_TIME).is_err() {
+                if self.transport.socket().set_idle_time(self.limits().idle).is_err() {
                     break;
                 }
                 first = false;
             }
-            let mut exchange = Exchange::new(&mut self, &head);
+            let mut exchange = Exchange::new(&mut self, &head, service.exchange_id());
             service.call(&head, &mut exchange);
             if !exchange.finish() {
                 break;
@@ -110,19 +111,27 @@ impl Connection {
     }
 
     fn next_head(&mut self, first: bool) -> Result<Head, NoRequest> {
-        self.live.idle.store(true, Ordering::SeqCst);
+        // A fresh connection waits since it was accepted.
+        if !first {
+            self.live.wait(Waiting::Between);
+        }
         let head = self.read_head(first);
-        self.live.idle.store(false, Ordering::SeqCst);
-        head
+        if self.live.resume() { head } else { Err(NoRequest::Quiet) }
     }
 
     fn read_head(&mut self, first: bool) -> Result<Head, NoRequest> {
-        let mut deadline = first.then(|| Instant::now() + HEAD_TIME);
-        let mut scanned = self.start;
+        let (head_time, head_bytes) = (self.limits().head, self.limits().head_bytes);
+        let mut deadline = first.then(|| Instant::now() + head_time);
+        let (mut pieces, mut scanned) = (0, self.start);
         loop {
-            if self.end > scanned && has_blank_line(&self.buffer[self.start..self.end], scanned - self.start)
-            {
-                match head::parse(&self.buffer[self.start..self.end]) {
+            // The first piece is most often the whole; if a head trickles in, parsing waits for its end.
+            let ready = match pieces {
+                0 => self.end > self.start,
+                1 => true,
+                _ => has_blank_line(&self.buffer[self.start..self.end], scanned - self.start),
+            };
+            if ready {
+                match head::parse(&self.buffer[self.start..self.end], head_bytes) {
                     Ok(Some((head, length))) => {
                         self.start += length;
                         return Ok(head);
@@ -131,7 +140,7 @@ impl Connection {
                     Err(bad) => return Err(NoRequest::Refused(bad)),
                 }
             }
-            if self.end - self.start >= HEAD_BYTES {
+            if self.end - self.start >= head_bytes {
                 return Err(NoRequest::Refused(BadHead {
                     status: 431,
                     reason: "the request head is too long",
@@ -140,7 +149,7 @@ impl Connection {
             let until = match deadline {
                 Some(deadline) => Until::Time(deadline),
                 None if self.end > self.start => {
-                    let new = Instant::now() + HEAD_TIME;
+                    let new = Instant::now() + head_time;
                     deadline = Some(new);
                     Until::Time(new)
                 }
@@ -164,6 +173,7 @@ impl Connection {
             }
             // A blank line may straddle what was there and what came.
             scanned = self.start + before.saturating_sub(3);
+            pieces += 1;
         }
     }
 
@@ -176,7 +186,8 @@ impl Connection {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
             if self.end == self.buffer.len() {
-                self.buffer.resize((self.end * 2).min(HEAD_BYTES), 0);
+                let most = self.limits().head_bytes.max(BUFFER_BYTES);
+                self.buffer.resize((self.end * 2).min(most), 0);
             }
         }
         let read = self.transport.read(&mut self.buffer[self.end..], until)?;
@@ -205,9 +216,13 @@ impl Connection {
         self.start = (self.start + count).min(self.end);
     }
 
-    /// Whether nothing of a further request has arrived yet.
-    pub(super) fn is_drained(&self) -> bool {
-        self.start == self.end
+    pub(super) fn limits(&self) -> &Limits {
+        &self.live.shared.settings.limits
+    }
+
+    /// Bytes that have been read but not used.
+    pub(super) fn buffered(&self) -> usize {
+        self.end - self.start
     }
 
     /// The waker of this connection's thread.
@@ -220,9 +235,27 @@ impl Connection {
         Ok(waker)
     }
 
+    /// Waits until the waker is raised, the peer goes or `deadline` passes.
+    pub(super) fn wait(&mut self, deadline: Instant) -> Wake {
+        let Ok(waker) = self.waker() else { return Wake::PeerGone };
+        loop {
+            let readable = !self.sent_ahead;
+            match self.transport.socket().watch(&waker, readable, deadline) {
+                Ok(Watched::Woken) => return Wake::Woken,
+                Ok(Watched::Deadline) => return Wake::Deadline,
+                Ok(Watched::Gone) | Err(_) => return Wake::PeerGone,
+                Ok(Watched::Readable) => match self.transport.peek() {
+                    Peek::Gone => return Wake::PeerGone,
+                    Peek::Bytes => self.sent_ahead = true,
+                    Peek::Quiet => {}
+                },
+            }
+        }
+    }
+
     /// Writes what `self.out` holds.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        let written = self.transport.write_all(&self.out, Instant::now() + WRITE_TIME);
+        let written = self.transport.write_all(&self.out, Instant::now() + self.limits().write);
         self.out.clear();
         written
     }
@@ -231,7 +264,7 @@ impl Connection {
     pub(super) fn begin(
         &mut self,
         status: u16,
-        request_id: &str,
+        request_id: Option<&str>,
         fields: &[u8],
         end: End,
         persistence: Persistence,
@@ -241,9 +274,9 @@ impl Connection {
 
     fn refuse(&mut self, service: &dyn Service, bad: BadHead) {
         let response = service.refusal(bad.status, bad.reason);
-        let id = self.live.shared.exchange_id();
+        let id = service.exchange_id();
         let end = End::Length(response.body().len());
-        self.begin(response.status, &id, response.fields(), end, Persistence::Close);
+        self.begin(response.status, id.as_deref(), response.fields(), end, Persistence::Close);
         self.out.extend_from_slice(response.body());
         if self.flush().is_ok() {
             self.linger();
@@ -253,6 +286,7 @@ impl Connection {
     /// Reads on for a moment after the last response: closing with unread bytes would reset the
     /// connection and could take the response from the peer.
     pub(super) fn linger(&mut self) {
+        self.live.wait(Waiting::Between);
         let deadline = Instant::now() + LINGER_TIME;
         self.transport.close_notify(deadline);
         self.transport.socket().shut_write();
@@ -319,7 +353,13 @@ pub(super) fn persistence(head: &Head, keep: bool) -> Persistence {
 }
 
 /// Renders `response` in full behind whatever `connection.out` holds.
-pub(super) fn render(connection: &mut Connection, response: &Response, head: &Head, id: &str, keep: bool) {
+pub(super) fn render(
+    connection: &mut Connection,
+    response: &Response,
+    head: &Head,
+    id: Option<&str>,
+    keep: bool,
+) {
     let bodiless = is_bodiless(head.method, response.status);
     let end = match response.status {
         204 | 304 => End::Bodiless,
