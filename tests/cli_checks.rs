@@ -156,6 +156,40 @@ fn doctor_ends_early_when_the_document_cannot_be_chosen_or_read() {
 }
 
 #[test]
+fn doctor_selects_the_document_as_run_does() {
+    let long = "x".repeat(129);
+    for (variables, line, summary) in [
+        (&[][..], "--config a.yaml --profile b", "mutually exclusive"),
+        (
+            &[("TUNNEL_CLIENT_PROFILE", "b")],
+            "--config a.yaml",
+            "CHECK profile_load             FAIL read config file a.yaml",
+        ),
+        (
+            &[("TUNNEL_CLIENT_CONFIG", "a"), ("TUNNEL_CLIENT_PROFILE_FILE", "b")],
+            "",
+            "TUNNEL_CLIENT_PROFILE_FILE are mutually exclusive",
+        ),
+        (&[], "--profile-file p.yml", "must end with .yaml"),
+        (&[], "--profile-file ~/p.yaml", "HOME/p.yaml"),
+        (&[("XDG_CONFIG_HOME", "/x")], "--profile lab", "/x/tunnel-client/lab.yaml"),
+        (&[("XDG_CONFIG_HOME", "/x"), ("TUNNEL_CLIENT_PROFILE_DIR", "/p")], "--profile lab", " /p/lab.yaml"),
+        (&[("TUNNEL_CLIENT_PROFILE_DIR", "/p")], "--profile lab --profile-dir /q", " /q/lab.yaml"),
+        (&[], "--profile ../x", "path separators"),
+        (&[], "--profile a/b", "path separators"),
+        (&[], "--profile .hidden", "CHECK config_source            FAIL"),
+        (&[], &*format!("--profile {long}"), "CHECK config_source            FAIL"),
+    ] {
+        let mut home = Home::new();
+        for (name, value) in variables {
+            home = home.with(name, value);
+        }
+        let run = home.line(&format!("doctor {line}"));
+        run.reports(&[&summary.replace("HOME", home.text("").trim_end_matches('/'))]);
+    }
+}
+
+#[test]
 fn doctor_explains_a_missing_key_and_what_to_do() {
     let home = Home::new().with("CONTROL_PLANE_TUNNEL_ID", TUNNEL_ID);
     let run = home.line("doctor --explain --mcp.server-url http://127.0.0.1:1/mcp");
@@ -460,6 +494,7 @@ fn doctor_uses_the_ca_bundle_and_the_client_certificate() {
     };
     doctor(&with).ok(&[&format!("HTTP 404 from {url}")]);
     doctor(&[]).reports(&["FAILED_CHECKS mcp_server_reachable\n"]);
+    doctor(&with[..2]).reports(&["FAILED_CHECKS mcp_server_reachable\n"]);
 }
 
 /// A server on loopback that shows a certificate of a private CA and demands one; its files are in `home`.
