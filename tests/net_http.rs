@@ -132,6 +132,31 @@ fn a_connection_closed_while_idle_is_replaced_without_a_failure() {
 }
 
 #[test]
+fn a_get_whose_kept_connection_is_closed_before_a_reply_is_sent_again_once_and_a_post_is_not() {
+    // The second request of a connection is read, and its connection closed.
+    let server = Server::new(|peer| {
+        if peer.request().is_some() {
+            peer.send(reply("200 OK", "first"));
+            let _ = peer.request();
+        }
+    });
+    let uri = server.url("/");
+    let client = client(&direct());
+    for connections in 1..4 {
+        assert_eq!(fetch(&client, get(&uri)).unwrap(), (200, "first".into()));
+        assert_eq!(server.accepted(), connections);
+    }
+    let error = fetch(&client, post(&uri, b"body")).unwrap_err();
+    assert_eq!((error.cause, error.written), (Cause::Eof, true));
+    // On a connection of its own a GET is given up as well.
+    let server = Server::new(|peer| {
+        let _ = peer.request();
+    });
+    let error = fetch(&client, get(&server.url("/"))).unwrap_err();
+    assert_eq!((error.cause, server.accepted()), (Cause::Eof, 1));
+}
+
+#[test]
 fn connections_beyond_the_bound_and_beyond_their_age_are_dropped() {
     let server = Server::answering(reply("200 OK", "ok"));
     let uri = server.url("/");

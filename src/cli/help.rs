@@ -55,9 +55,19 @@ pub(super) fn write_out(text: &str) {
     let _ = stdout.flush();
 }
 
+/// The source revision that a packager stamped at build time.
+const REVISION: Option<&str> = option_env!("TUNNEL_CLIENT_GIT_SHA");
+
 /// The version line.
 pub(super) fn version() -> String {
-    crate::VERSION.to_owned()
+    version_of(crate::VERSION, REVISION)
+}
+
+fn version_of(version: &str, revision: Option<&str>) -> String {
+    match revision.map(str::trim).filter(|revision| !revision.is_empty()) {
+        Some(revision) => format!("{version} (git sha: {revision})"),
+        None => version.to_owned(),
+    }
 }
 
 /// Help of the last of `nodes`, which lead there from the root.
@@ -127,7 +137,15 @@ fn flags(text: &mut String, title: &str, own: &[OwnFlag], settings: &[&'static S
 }
 
 fn own_row(flag: &OwnFlag) -> (String, String) {
-    (format!("--{} {}", flag.name, flag.kind.value_name()), with_default(flag.help, flag.default))
+    (format!("--{} {}", flag.name, flag.kind.value_name()), with_default(&sentence(flag.help), flag.default))
+}
+
+/// `text` with a capital at its start and a full stop at its end.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.trim_end_matches('.').chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).chain(['.']).collect())
 }
 
 fn setting_row(setting: &Setting) -> (String, String) {
@@ -221,6 +239,13 @@ Environment:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_line_names_the_revision_once() {
+        assert_eq!(version_of("1.2.3", None), "1.2.3");
+        assert_eq!(version_of("1.2.3", Some(" ")), "1.2.3");
+        assert_eq!(version_of("1.2.3", Some("abc123")), "1.2.3 (git sha: abc123)");
+    }
 
     #[test]
     fn help_of_run_lists_every_setting_and_no_commands() {

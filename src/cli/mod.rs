@@ -25,6 +25,7 @@ mod topics;
 mod tree;
 
 use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 pub use self::server::server_main;
@@ -61,7 +62,7 @@ impl Failure {
     }
 
     /// The error as the JSON document that `--json` promises.
-    fn as_json(mut self) -> Failure {
+    fn into_json(mut self) -> Failure {
         let plain = || serde_json::json!({ "error": { "message": &self.message } });
         self.document = Some(self.document.take().unwrap_or_else(plain));
         self.json = true;
@@ -78,7 +79,8 @@ impl Failure {
         match &self.document {
             Some(document) if self.json => help::write_out(&format!("{document:#}")),
             _ if self.message.is_empty() => {}
-            _ => eprintln!("{}", self.message),
+            // A closed stderr is no reason to panic.
+            _ => drop(writeln!(std::io::stderr(), "{}", self.message)),
         }
     }
 }

@@ -184,7 +184,7 @@ pub(super) fn dispatch(root: &'static Node, arguments: &[&str]) -> Result<(), Fa
     let declares_json = || route.nodes.iter().any(|node| node.own_flags().iter().any(|f| f.name == JSON));
     outcome.map_err(|failure| {
         if failure.has_message() && asks_for_json(arguments) && declares_json() {
-            failure.as_json()
+            failure.into_json()
         } else {
             failure
         }

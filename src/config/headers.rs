@@ -155,6 +155,10 @@ impl Loader<'_> {
                     setting.variable, setting.yaml
                 ));
             }
+            if !text.is_empty() {
+                // Header values are credentials more often than not.
+                self.secret_came_from(&Origin::Variable(setting.variable.to_owned()));
+            }
             let pieces = text.split([',', ';']).map(str::trim).filter(|piece| !piece.is_empty());
             (pieces.map(str::to_owned).collect(), Source::Variable(setting.variable))
         } else {

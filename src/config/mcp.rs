@@ -202,6 +202,11 @@ impl Loader<'_> {
         if matches!(source, Source::Document(_)) && url.password().is_some() {
             self.secret_is_literal_in_document(settings::MCP_SERVER_URL.yaml);
         }
+        if let Source::Variable(name) = source
+            && urls::has_user_info(&url)
+        {
+            self.secret_came_from(&reference::Origin::Variable((*name).to_owned()));
+        }
         Ok(Entry {
             channel,
             source: source.clone(),

@@ -1,7 +1,5 @@
 //! Which headers of an MCP reply travel back to the connector.
 
-use std::collections::BTreeMap;
-
 use crate::net::HeaderList;
 
 /// The allow-list, in the spelling of the wire.
@@ -24,15 +22,15 @@ pub fn filter_response_headers(headers: &HeaderList) -> HeaderList {
         .map(|name| name.trim_matches([' ', '\t']))
         .collect();
     let mut kept = HeaderList::new();
+    let mut values: Vec<(&str, &str)> = Vec::new();
     for name in FORWARDED {
         if nominated.iter().any(|hop| hop.eq_ignore_ascii_case(name)) {
             continue;
         }
-        let mut spellings: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (spelling, value) in headers.iter().filter(|(spelling, _)| spelling.eq_ignore_ascii_case(name)) {
-            spellings.entry(spelling).or_default().push(value);
-        }
-        for value in spellings.into_values().flatten().filter(|value| !value.is_empty()) {
+        values.extend(headers.iter().filter(|(spelling, _)| spelling.eq_ignore_ascii_case(name)));
+        // Stable: values of one spelling stay in their order.
+        values.sort_by_key(|(spelling, _)| *spelling);
+        for (_, value) in values.drain(..).filter(|(_, value)| !value.is_empty()) {
             kept.add(name, value);
         }
     }

@@ -103,6 +103,7 @@ impl MetadataFetch {
         let (result, stop) = (slot.clone(), cancel.clone());
         let thread = thread::Builder::new().name("tunnel-metadata".to_owned()).spawn(move || {
             if let Some(outcome) = fetch(&client, &stop) {
+                client.observer.metadata_settled(&outcome);
                 result.store(outcome);
             }
         })?;

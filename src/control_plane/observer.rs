@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::metadata::TunnelMetadata;
+use super::state::PollTrouble;
+
 /// Receives every countable event. All methods default to nothing; they are called on the road of
 /// the commands and must not block.
 pub trait PollObserver: Send + Sync {
@@ -9,6 +12,10 @@ pub trait PollObserver: Send + Sync {
     fn poll_started(&self) {}
     /// A poll ended after `latency`.
     fn poll_finished(&self, _latency: Duration, _outcome: PollOutcome) {}
+    /// A poll failed, and in which way.
+    fn poll_failed(&self, _trouble: &PollTrouble) {}
+    /// The tunnel's metadata are known, or why they could not be fetched.
+    fn metadata_settled(&self, _outcome: &Result<TunnelMetadata, String>) {}
     /// A poll succeeded, with or without commands.
     fn poll_succeeded(&self, _at: SystemTime) {}
     /// Commands were received and decoded; refused ones are not counted here.

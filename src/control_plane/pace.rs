@@ -14,6 +14,8 @@ const RETRY_MAX_OPERATOR: Duration = Duration::from_secs(60);
 
 /// Empty polls in a row that may return at once before they are slowed down.
 const QUICK_POLLS_FREE: u32 = 10;
+/// An empty poll that took less came back at once, however little time it offered.
+const QUICK_MIN: Duration = Duration::from_millis(1);
 /// An empty poll that was held this long is a long poll, whatever was asked for.
 const QUICK_MAX: Duration = Duration::from_secs(1);
 const QUICK_DELAY_MIN: Duration = Duration::from_millis(10);
@@ -41,7 +43,7 @@ impl Pace {
     /// plane keeps answering empty polls at once.
     pub(super) fn after_success(&mut self, empty: bool, took: Duration, timeout: Duration) -> Duration {
         self.backoff.reset();
-        if !empty || took >= (timeout / 4).min(QUICK_MAX) {
+        if !empty || took >= (timeout / 4).clamp(QUICK_MIN, QUICK_MAX) {
             self.quick = 0;
             return Duration::ZERO;
         }
@@ -111,6 +113,10 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(held.after_success(true, Duration::from_secs(1), timeout), Duration::ZERO);
         }
+        let mut least = Pace::new();
+        let delays: Vec<_> =
+            (0..30).map(|_| least.after_success(true, Duration::ZERO, Duration::from_nanos(1))).collect();
+        assert_eq!(delays[29], QUICK_DELAY_MAX);
         let mut short = Pace::new();
         for _ in 0..100 {
             assert_eq!(

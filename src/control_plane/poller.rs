@@ -259,13 +259,15 @@ impl Poller {
     fn report_failure(&self, error: &PollError, delay: Duration) {
         let text = error.to_string();
         let status = error.status();
-        let changed = self.state.failed(PollTrouble {
+        let trouble = PollTrouble {
             at: SystemTime::now(),
             text: text.clone(),
             status: status.map(|status| status.status),
             code: status.map_or_else(String::new, |status| status.detail.code.clone()),
             mitigation: status.and_then(|status| status.detail.mitigation()),
-        });
+        };
+        self.observer.poll_failed(&trouble);
+        let changed = self.state.failed(trouble);
         let quiet = !changed && status.is_some_and(|status| Pace::needs_operator(status.status));
         let timed_out = matches!(error.failure, PollFailure::Timeout);
         let line = status.map(super::StatusError::status_line);

@@ -8,16 +8,18 @@ use url::Url;
 
 use crate::config::{
     CertificatePair, Config, INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE,
-    Mcp, McpTarget, ProxySetting, Switch,
+    Mcp, McpBinding, McpTarget, ProxySetting, Switch,
 };
 use crate::ids::Channel;
 use crate::mcp::Binding;
-use crate::mcp::http::{HttpBinding, HttpTarget};
+use crate::mcp::http::{HttpBinding, HttpObserver, HttpTarget};
 use crate::mcp::stdio::{Redactor, StdioBinding, StdioTarget};
 use crate::net::{
     Cancel, ClientCertificate, HttpClient, Limits, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Route,
-    RouteDescription, RouteKind, Trust, Via,
+    Trust, Via,
 };
+
+use super::routes::{self, KnownRoute};
 
 /// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
 const SPARE_CONNECTIONS: usize = 2;
@@ -26,8 +28,17 @@ const SPARE_CONNECTIONS: usize = 2;
 pub struct Material {
     trust: Trust,
     control_plane: Route,
-    /// One for each HTTP binding of the configuration, in order.
+    /// One for each binding of the configuration, in order; none for a child process.
     mcp: Vec<Option<Route>>,
+    routes: Vec<KnownRoute>,
+}
+
+/// A binding that is not started yet.
+pub(super) struct BuiltBinding {
+    pub(super) channel: Channel,
+    pub(super) binding: Arc<Binding>,
+    /// Whether commands of its channel are polled; if not, its child runs, but nothing is routed to it.
+    pub(super) polled: bool,
 }
 
 /// A file that the configuration names cannot be used.
@@ -53,32 +64,19 @@ impl Material {
             ..Route::new(via, trust.clone())
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
-        Ok(Material { mcp: mcp.collect::<Result<_, _>>()?, control_plane, trust })
+        let mcp: Vec<_> = mcp.collect::<Result<_, _>>()?;
+        let routes = routes::all(config, &control_plane, &mcp)?;
+        Ok(Material { trust, control_plane, mcp, routes })
     }
 
-    /// Whom all TLS trusts.
+    /// Whom TLS trusts.
     pub(super) fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// How the control plane and each MCP server of the configuration are reached, in that order.
-    pub(super) fn routes(&self, config: &Config) -> Vec<RouteDescription> {
-        let described = |kind, name: &str, url: &Url, route: &Route| {
-            origin_of(url).map(|origin| RouteDescription::of(kind, name, &origin, &route.via))
-        };
-        let base_url = &config.control_plane.base_url;
-        let control_plane =
-            described(RouteKind::ControlPlane, "control-plane", base_url, &self.control_plane);
-        let mcp = config.mcp.bindings.iter().zip(&self.mcp).filter_map(|(binding, route)| {
-            let channel = binding.channel.as_str();
-            match (&binding.target, route) {
-                (McpTarget::Http { url, .. }, Some(route)) => {
-                    described(RouteKind::McpChannel, channel, url, route)
-                }
-                _ => Some(RouteDescription::of_child(RouteKind::McpChannel, channel)),
-            }
-        });
-        control_plane.into_iter().chain(mcp).collect()
+    /// All routes of the configuration, as operators see them.
+    pub(super) fn routes(&self) -> &[KnownRoute] {
+        &self.routes
     }
 
     /// Whether any target is reached over TLS.
@@ -97,36 +95,56 @@ impl Material {
 
     /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
     pub fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
+        let polled = self.all_bindings(config, cut, None).into_iter().filter(|built| built.polled);
+        polled.map(|built| (built.channel, built.binding)).collect()
+    }
+
+    /// The bindings, not started yet. `cut` ends what they do. A server over HTTP whose channel is not
+    /// polled is left out: there is nothing to be done with it.
+    /// `observer` hears of their HTTP requests.
+    pub(super) fn all_bindings(
+        &self,
+        config: &Config,
+        cut: &Cancel,
+        observer: Option<Arc<dyn HttpObserver>>,
+    ) -> Vec<BuiltBinding> {
         let polled = |channel: &Channel| {
             config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
         };
-        let mcp = &config.mcp;
-        let with_routes = mcp.bindings.iter().zip(&self.mcp).filter(|(binding, _)| polled(&binding.channel));
+        let with_routes = config.mcp.bindings.iter().zip(&self.mcp);
         with_routes
-            .map(|(binding, route)| {
-                let built = match (&binding.target, route) {
-                    (McpTarget::Http { url, .. }, Some(route)) => {
-                        Binding::Http(http_binding(url, route, mcp, cut))
+            .filter_map(|(McpBinding { channel, target }, route)| {
+                let polled = polled(channel);
+                let binding = match (target, route) {
+                    (McpTarget::Http { url, .. }, Some(route)) if polled => {
+                        let binding = http_binding(url, route, config, cut);
+                        Binding::Http(match &observer {
+                            Some(observer) => binding.with_observer(Arc::clone(observer)),
+                            None => binding,
+                        })
                     }
-                    (McpTarget::Http { .. }, None) => unreachable!("every HTTP binding was given a route"),
+                    (McpTarget::Http { .. }, _) => return None,
                     (McpTarget::Stdio { command, argv }, _) => {
-                        Binding::Stdio(stdio_binding(&binding.channel, command, argv, config, cut))
+                        Binding::Stdio(stdio_binding(channel, command, argv, config, cut))
                     }
                 };
-                (binding.channel.clone(), Arc::new(built))
+                Some(BuiltBinding { channel: channel.clone(), binding: Arc::new(binding), polled })
             })
             .collect()
     }
 }
 
-fn http_binding(url: &Url, route: &Route, mcp: &Mcp, cut: &Cancel) -> HttpBinding {
+fn http_binding(url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
+    let mcp = &config.mcp;
     let target = HttpTarget {
         url: url.clone(),
         static_headers: mcp.extra_headers.clone(),
         discovery_headers: mcp.discovery_extra_headers.clone(),
         max_message_bytes: mcp.max_message_bytes,
     };
-    HttpBinding::new(target, HttpClient::new(route, cut)).with_cancel(cut)
+    HttpBinding::new(target, HttpClient::new(route, cut))
+        .with_cancel(cut)
+        .with_raw_log(config.log.http_raw_unsafe)
 }
 
 fn stdio_binding(
@@ -182,7 +200,7 @@ fn limits(idle_connections: usize) -> Limits {
     Limits { idle_connections, ..Limits::default() }
 }
 
-fn policy(setting: &ProxySetting) -> Result<ProxyPolicy, MaterialError> {
+pub(super) fn policy(setting: &ProxySetting) -> Result<ProxyPolicy, MaterialError> {
     match setting {
         ProxySetting::Environment => Ok(ProxyPolicy::environment()),
         ProxySetting::Fixed { url, source } => {

@@ -7,6 +7,7 @@ mod announce;
 mod material;
 mod observe;
 mod probing;
+mod proxy_checks;
 mod routes;
 mod stopping;
 
@@ -22,12 +23,13 @@ use crate::control_plane::{Client, MetadataFetch, PollState, Poller, PollerHandl
 use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
-use crate::net::{Cancel, CancelGuard, Deadline};
-use crate::ops::State;
+use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
 use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
+use crate::ops::{ProxyHealth, State};
 
 use observe::Observers;
 use probing::Probing;
+use proxy_checks::ProxyChecks;
 
 /// What a caller may change of a client's ways.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub struct Daemon {
     poller: Option<PollerHandle>,
     probing: Option<Probing>,
     pid_file: Option<PidFile>,
+    proxy_health: Arc<ProxyHealth>,
+    proxy_checks: Option<ProxyChecks>,
     trust_summary: Option<JoinHandle<()>>,
 }
 
@@ -95,9 +99,13 @@ impl Daemon {
         let state = Arc::new(State::new());
         let (tunnel_id, workers) =
             (config.control_plane.tunnel_id.clone(), config.mcp.max_concurrent_requests);
+        let observers = Arc::new(Observers::new(tunnel_id, workers, &state));
+        let routes: Vec<RouteDescription> =
+            material.routes().iter().map(|route| route.description.clone()).collect();
         let mut daemon = Daemon {
             options,
-            observers: Arc::new(Observers::new(tunnel_id, workers, &state)),
+            proxy_health: Arc::new(ProxyHealth::new(&routes, observers.metrics())),
+            observers,
             state,
             poll_state: Arc::new(PollState::new()),
             mcp_cut: Cancel::new(),
@@ -109,6 +117,7 @@ impl Daemon {
             poller: None,
             probing: None,
             pid_file: None,
+            proxy_checks: None,
             trust_summary: None,
         };
         match daemon.start_parts(config, material) {
@@ -123,10 +132,16 @@ impl Daemon {
     }
 
     fn start_parts(&mut self, config: &Config, material: Material) -> Result<(), StartError> {
-        let bindings = material.bindings(config, &self.mcp_cut);
+        let observer = Arc::clone(&self.observers) as _;
+        let built = material.all_bindings(config, &self.mcp_cut, Some(observer));
+        let bindings: Vec<_> = built
+            .iter()
+            .filter(|built| built.polled)
+            .map(|built| (built.channel.clone(), Arc::clone(&built.binding)))
+            .collect();
         // First, since it may refuse: nothing is opened or run for channels that cannot be declared.
         let client = Arc::new(self.client(config, &material, &bindings)?);
-        routes::log_routes(&material.routes(config));
+        routes::log_all(material.routes());
         if self.options.listen {
             self.open_listener(config)?;
         }
@@ -134,11 +149,14 @@ impl Daemon {
         if let Some(path) = &config.pid_file {
             self.pid_file = Some(PidFile::write(path).map_err(StartError::new)?);
         }
-        for (channel, binding) in &bindings {
+        for built in built {
             // Kept first: a start that fails halfway is stopped with the others.
-            self.bindings.push(Arc::clone(binding));
-            binding.start().map_err(StartError::new)?;
-            self.gate_readiness(channel, binding);
+            self.bindings.push(Arc::clone(&built.binding));
+            built.binding.start().map_err(StartError::new)?;
+            self.observers.watch_child(&built.channel, &built.binding);
+            if built.polled {
+                self.gate_readiness(&built.channel, &built.binding);
+            }
         }
         let dispatcher = Dispatcher::start(Setup {
             capacity: config.control_plane.max_inflight,
@@ -169,6 +187,9 @@ impl Daemon {
         };
         self.poller = Some(poller.spawn().map_err(StartError::new)?);
         // Last: the first poll is on its way.
+        let interval = config.proxy_check_interval;
+        let checks = ProxyChecks::start(material.routes(), interval, material.trust(), &self.proxy_health);
+        self.proxy_checks = Some(checks.map_err(StartError::new)?);
         self.trust_summary = Some(routes::spawn_trust_summary(&material, config).map_err(StartError::new)?);
         Ok(())
     }
@@ -212,6 +233,11 @@ impl Daemon {
     /// How polling is doing.
     pub fn poll_state(&self) -> &Arc<PollState> {
         &self.poll_state
+    }
+
+    /// What is known about the proxies in use.
+    pub fn proxy_health(&self) -> &Arc<ProxyHealth> {
+        &self.proxy_health
     }
 
     /// Base URL of the local listener, if it is open.

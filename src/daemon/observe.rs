@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::control_plane::{HttpExchange, PollObserver, PollOutcome};
+use crate::control_plane::{HttpExchange, PollObserver, PollOutcome, PollTrouble, TunnelMetadata};
 use crate::dispatch::{Delivered, Observer, Queue};
 use crate::ids::{Channel, TunnelId};
-use crate::ops::{Answered, HttpRequest, Metrics, PollEnd, State};
+use crate::mcp::Binding;
+use crate::mcp::http::{HttpObserver, HttpSent};
+use crate::ops::{Answered, ChildReport, HttpRequest, Metadata, Metrics, PollEnd, State};
 
 /// Hears the control plane's side and the dispatcher.
 pub(super) struct Observers {
@@ -24,6 +26,22 @@ impl Observers {
 
     pub(super) fn watch_queue(&self, queue: Queue) {
         self.metrics.watch_queue(queue.capacity(), move || queue.len());
+    }
+
+    /// Has the metrics tell how the child process of `channel` is doing, if it has one.
+    pub(super) fn watch_child(&self, channel: &Channel, binding: &Arc<Binding>) {
+        if !matches!(**binding, Binding::Stdio(_)) {
+            return;
+        }
+        let binding = Arc::downgrade(binding);
+        self.metrics.watch_child(channel.as_str(), move || match binding.upgrade().as_deref() {
+            Some(Binding::Stdio(child)) => {
+                let health = child.health();
+                let restarts = health.restarts_by_reason.iter().map(|(reason, n)| (reason.label(), *n));
+                ChildReport { up: health.running, restarts: restarts.collect() }
+            }
+            _ => ChildReport::default(),
+        });
     }
 
     pub(super) fn metrics(&self) -> Arc<Metrics> {
@@ -44,6 +62,18 @@ impl PollObserver for Observers {
             PollOutcome::Failed => PollEnd::Failed,
         };
         self.metrics.poll_finished(latency, end);
+    }
+
+    fn poll_failed(&self, trouble: &PollTrouble) {
+        self.state.poll_failed(trouble.text.as_str());
+    }
+
+    fn metadata_settled(&self, outcome: &Result<TunnelMetadata, String>) {
+        self.state.set_metadata(outcome.clone().map(|known| Metadata {
+            id: known.id,
+            name: known.name,
+            description: known.description,
+        }));
     }
 
     fn poll_succeeded(&self, _at: SystemTime) {
@@ -84,6 +114,21 @@ impl PollObserver for Observers {
             status: exchange.status,
             duration: exchange.duration,
             body_bytes: exchange.body_bytes as u64,
+        });
+    }
+}
+
+impl HttpObserver for Observers {
+    fn http_sent(&self, sent: &HttpSent<'_>) {
+        self.metrics.http_request(&HttpRequest {
+            route: sent.route,
+            method: sent.method,
+            scheme: sent.scheme,
+            host: sent.host,
+            port: sent.port,
+            status: sent.status,
+            duration: sent.duration,
+            body_bytes: sent.body_bytes as u64,
         });
     }
 }

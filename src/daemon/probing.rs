@@ -28,10 +28,18 @@ impl Probing {
         // Nothing is discovered yet that readiness could wait for.
         state.set_discovery(Discovery::Done);
         let cancel = mcp_cut.child();
-        let Some(binding) = main.filter(|binding| matches!(**binding, Binding::Http(_))) else {
-            log::info!(target: "mcpclient", "Skipping MCP probe for transport");
-            state.set_probe(Probe::Ok);
-            return Ok(Probing { cancel, thread: None });
+        let binding = match main {
+            Some(binding) if matches!(*binding, Binding::Http(_)) => binding,
+            other => {
+                match other {
+                    Some(binding) => log::info!(target: "mcpclient", transport = binding.transport();
+                        "Skipping MCP probe for transport"),
+                    None => log::info!(target: "mcpclient",
+                        "Skipping MCP probe: main channel is not configured"),
+                }
+                state.set_probe(Probe::Ok);
+                return Ok(Probing { cancel, thread: None });
+            }
         };
         let (seen, state) = (cancel.clone(), Arc::clone(state));
         let thread = std::thread::Builder::new().name("probe".into()).spawn(move || {

@@ -31,6 +31,7 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
         probing.cancel();
     }
     drop(daemon.metadata.take());
+    drop(daemon.proxy_checks.take());
     if let Some(dispatcher) = daemon.dispatcher.take() {
         if !dispatcher.drain(leftovers, before(CUT_EXCHANGES_BEFORE_END)) {
             log::warn!(target: "dispatcher", "exchanges still run at the end of the drain; cutting them");

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -60,6 +60,8 @@ struct Shared {
     /// Workers so far: none ends before the stop.
     started: AtomicUsize,
     handles: Mutex<Vec<JoinHandle<()>>>,
+    /// The system refused a thread.
+    short_of_threads: AtomicBool,
     routes: Routes,
     connection_ttl: Duration,
     poster: Arc<dyn Poster>,
@@ -74,6 +76,7 @@ impl Dispatcher {
     /// Starts the first worker.
     pub fn start(setup: Setup) -> Result<Dispatcher, StartError> {
         let limit = setup.workers.max(1);
+        announce(&setup.routes);
         // A child reads one message after another: there the order of the commands is worth something.
         let channels =
             setup.routes.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity()));
@@ -83,6 +86,7 @@ impl Dispatcher {
             limit,
             started: AtomicUsize::new(0),
             handles: Mutex::default(),
+            short_of_threads: AtomicBool::new(false),
             routes: setup.routes,
             connection_ttl: setup.connection_ttl,
             poster: setup.poster,
@@ -163,8 +167,11 @@ impl Shared {
         let mut next = None;
         while let Some(taken) = next.take().or_else(|| self.queue.take(&self.stop)) {
             let Taken { command, place, nobody_waits } = taken;
-            if nobody_waits && let Err(error) = self.hire(alive) {
-                // The system has no more threads for us; the workers there are go on.
+            if nobody_waits
+                && let Err(error) = self.hire(alive)
+                && !self.short_of_threads.swap(true, SeqCst)
+            {
+                // Told once. The workers there are go on; commands wait in the queue.
                 log::warn!(target: "dispatcher", error:%, workers = self.started.load(SeqCst);
                     "no further worker can be started");
             }
@@ -228,6 +235,16 @@ impl Shared {
 
     fn handles(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs what is served. No channel has precedence over another.
+fn announce(routes: &Routes) {
+    let mut channels: Vec<_> = routes.keys().collect();
+    channels.sort_by_key(|channel| channel.as_str());
+    for channel in channels {
+        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0, routable_now = true,
+            supports_mcp = true, supports_oauth = channel.is_main(); "channel registered");
     }
 }
 

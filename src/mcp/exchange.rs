@@ -20,7 +20,7 @@ pub struct Exchange<'a> {
 pub struct Head {
     /// HTTP status.
     pub status: u16,
-    /// All headers of the reply.
+    /// The headers of the reply that an MCP client may care about.
     pub headers: HeaderList,
 }
 

@@ -6,9 +6,11 @@
 pub mod listener;
 pub mod log;
 mod metrics;
+mod proxy_health;
 mod state;
 
-pub use metrics::{Answered, HttpRequest, Metrics, PollEnd, ProxyCheck};
+pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProxyCheck};
+pub use proxy_health::{CheckRecord, HISTORY as PROXY_HISTORY, ProxyHealth, RouteHealth, RouteState};
 pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 
 /// An I/O error's own words, in lower case and without the error number.

@@ -21,6 +21,8 @@ use super::{API_KEY, PATIENCE, TUNNEL_ID};
 pub enum Answer {
     /// These bytes.
     Bytes(Vec<u8>),
+    /// These bytes, after which the connection is closed.
+    Last(Vec<u8>),
     /// The first bytes at once, the others when the gate opens.
     Split(Vec<u8>, Gate, Vec<u8>),
     /// The connection is closed without a reply.
@@ -365,6 +367,10 @@ impl Shared {
                     if reader.get_mut().write_all(&bytes).and_then(|()| reader.get_mut().flush()).is_err() {
                         return;
                     }
+                }
+                Some(Answer::Last(bytes)) => {
+                    let _ = reader.get_mut().write_all(&bytes).and_then(|()| reader.get_mut().flush());
+                    return;
                 }
                 Some(Answer::Split(first, gate, rest)) => {
                     let _ = reader.get_mut().write_all(&first).and_then(|()| reader.get_mut().flush());

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod command;
 pub mod connector;
 pub mod control_plane;
 pub mod fault_proxy;

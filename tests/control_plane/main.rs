@@ -12,6 +12,7 @@ mod common;
 
 mod administration;
 mod commands;
+mod connections;
 mod deadlines;
 mod headers;
 mod logs;

@@ -119,7 +119,8 @@ fn a_control_plane_that_answers_empty_polls_at_once_is_not_hammered_and_still_se
         std::thread::sleep(Duration::from_millis(50));
     }
     let polled = rig.plane.polls().len() - before;
-    assert!((1..=20).contains(&polled), "{polled} polls in {:?}", start.elapsed());
+    assert!(polled <= 20, "{polled} polls in {:?}", start.elapsed());
+    rig.plane.wait_polls(before + polled + 1);
 }
 
 #[test]
@@ -183,8 +184,7 @@ fn an_unanswered_poll_is_given_up_after_timeout_and_guardrail() {
         mcp,
         &["--control-plane.poll-timeout", "300ms", "--control-plane.poll-deadline-guardrail", "200ms"],
     );
-    let polls = rig.plane.wait_polls(3);
-    assert!(polls[1].at - polls[0].at >= Duration::from_millis(700), "500 ms and a back-off of 200 ms");
+    rig.plane.wait_polls(3);
     let events = wait_events(&rig.client, "poll timed out; backing off", 2);
     for event in &events {
         assert_eq!((&event["poll_timeout_ms"], &event["poll_deadline_ms"]), (&300.into(), &500.into()));
@@ -192,6 +192,8 @@ fn an_unanswered_poll_is_given_up_after_timeout_and_guardrail() {
     }
     assert_eq!(events[0]["tunnel_request_id"], "missing_request_id");
     assert_eq!(metric(&rig.client, "commands_poll_errors_total", &[r#"error_kind="timeout""#]), Some(2.0));
+    let seconds = metric(&rig.client, "commands_poll_latency_seconds_sum", &[r#"error="true""#]);
+    assert!(seconds.is_some_and(|sum| sum >= 1.0), "two polls of 500 ms: {seconds:?}");
 }
 
 #[test]
@@ -241,7 +243,7 @@ fn whatever_is_no_reply_to_a_poll_fails_it_and_polling_goes_on() {
         error(400, ""),
         error(404, "gone"),
         error(500, "<html>"),
-        Answer::Close,
+        Answer::Last(b"HTTP/1.1 2".to_vec()),
         Answer::Bytes(b"nonsense\r\n\r\n".to_vec()),
         Answer::Bytes(too_large),
     ];

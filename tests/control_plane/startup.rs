@@ -224,6 +224,21 @@ fn proxies_must_be_http_urls() {
 }
 
 #[test]
+fn the_cloudflared_companion_is_refused_in_one_sentence_and_its_endpoint_never_asked() {
+    let token = [("TOKEN", "hidden-token")];
+    for (arguments, variables) in [
+        (vec!["--cloudflared.managed"], vec![]),
+        (vec!["--cloudflared.managed=true", "--cloudflared.token", "env:TOKEN"], token.to_vec()),
+        (vec![], vec![("CLOUDFLARED_TUNNEL_TOKEN", "hidden-token")]),
+        (vec!["--log.http-raw-unsafe"], vec![("CLOUDFLARED_MANAGED", "true")]),
+    ] {
+        let output = refused(&arguments, &variables);
+        assert!(output.contains("cloudflared companion is not part of this client"), "{output}");
+        assert!(!output.contains("hidden-token"), "{output}");
+    }
+}
+
+#[test]
 fn more_channels_than_can_be_declared_are_refused_before_anything_runs() {
     let directory = tempfile::tempdir().unwrap();
     let trace = directory.path().join("ran");

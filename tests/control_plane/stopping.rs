@@ -125,6 +125,36 @@ fn a_batch_that_is_arriving_when_the_client_stops_is_read_and_answered() {
 }
 
 #[test]
+fn commands_that_wait_for_room_when_the_client_stops_are_counted_and_answered() {
+    let gate = Gate::default();
+    let seen = gate.clone();
+    let mcp = McpServer::scripted(move |request, stream| {
+        if request.text().contains(r#""name":"gate""#) {
+            seen.pass();
+        }
+        by_tool_name(request, stream)
+    });
+    let arguments = ["--control-plane.max-inflight", "1", "--mcp.max-concurrent-requests", "1"];
+    let mut rig = rig_of(ControlPlane::start(), mcp, &arguments);
+    rig.plane.send(&[call("running", "gate", "")]);
+    eventually("the call runs", || rig.calls("gate") == 1);
+    rig.plane.send(&["a", "b", "c", "d"].map(|id| call(id, "echo", "")));
+    eventually("one is queued", || metric(&rig.client, "commands_queue_length", &[]) == Some(1.0));
+    rig.client.signal(rustix::process::Signal::TERM);
+    rig.plane.wait_answers(&["a", "b", "c", "d"]);
+    let canceled = [r#"drop_reason="context_canceled""#];
+    assert_eq!(metric(&rig.client, "commands_queue_drops_total", &canceled), Some(3.0));
+    assert_eq!(metric(&rig.client, "commands_polled_total", &[]), Some(5.0));
+    assert_eq!(metric(&rig.client, "commands_enqueued_total", &[]), Some(2.0));
+    gate.open();
+    assert_eq!(rig.client.wait().code(), Some(0), "{}", rig.client.output());
+    assert_eq!(rig.plane.wait_answers(&["running"])[0].json()["resp_code"], 200);
+    assert_eq!((rig.plane.responses().len(), rig.calls("echo")), (5, 0));
+    let stopped = crate::rig::events_of(&rig.client, "poller stopped");
+    assert_eq!((stopped.len(), &stopped[0]["reason"]), (1, &"shutdown".into()));
+}
+
+#[test]
 fn a_client_stopped_at_its_start_gate_never_polls() {
     let gate = Gate::default();
     let seen = gate.clone();

@@ -57,8 +57,9 @@ static CREATE: Node = Node {
     name: "create",
     summary: "Create a tunnel",
     about: "\
-At least one of --organization-id and --workspace-id says who may use it. After the creation wait 25-30
-seconds before you expect the tunnel to be active and ready. Needs OPENAI_ADMIN_KEY or --admin-key.",
+At least one of --organization-id and --workspace-id says who may use it. After the creation
+wait 25-30 seconds before you expect the tunnel to be active and ready.
+Needs OPENAI_ADMIN_KEY or --admin-key.",
     examples: &[
         "tunnel-client admin tunnels create --name Docs --description 'Routes to the docs server' --organization-id org-...",
         "tunnel-client admin tunnels create --name Docs --description 'Docs' --workspace-id ws-1,ws-2 --json",

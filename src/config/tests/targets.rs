@@ -177,3 +177,25 @@ fn harpoon_targets_are_checked() {
     let config = Given::minimal().variable("HARPOON_ADDITIONAL_TRANSPORTS", "HTTP-Streamable;").config();
     assert!(config.harpoon.http_streamable);
 }
+
+#[test]
+fn variables_that_hold_credentials_are_remembered() {
+    let config = Given::minimal()
+        .variable("MCP_SERVER_URL", "http://user:pw@a/mcp\nchannel=b,url=http://b,http-proxy=env:ENTRY_PROXY")
+        .variable("ENTRY_PROXY", "http://u:p@proxy:1")
+        .variable("MCP_HTTP_PROXY", "http://proxy:1")
+        .variable("TUNNEL_CLIENT_HTTP_PROXY", "http://u:p@proxy:2")
+        .variable("MCP_EXTRA_HEADERS", "Authorization: Bearer x")
+        .variable("MCP_DISCOVERY_EXTRA_HEADERS", "")
+        .config();
+    assert_eq!(
+        config.secret_variables,
+        [
+            "CONTROL_PLANE_API_KEY",
+            "ENTRY_PROXY",
+            "MCP_EXTRA_HEADERS",
+            "MCP_SERVER_URL",
+            "TUNNEL_CLIENT_HTTP_PROXY"
+        ]
+    );
+}

@@ -80,7 +80,7 @@ impl HttpBinding {
             deadline: request.deadline,
         };
         let reply = self.send_to(&call, Follow::SameOrigin, request.url)?;
-        Ok(DiscoveryReply { head: reply.head(), body: reply.body })
+        Ok(DiscoveryReply { head: reply.full_head(), body: reply.body })
     }
 }
 

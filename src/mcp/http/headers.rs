@@ -155,9 +155,9 @@ pub(super) fn forwarded(headers: &HeaderList) -> Result<HeaderMap, InvalidHeader
     Ok(map)
 }
 
-/// Adds the default `Accept` unless the command brought one that says something.
+/// Sets the default `Accept` unless the command's own, the first if there are several, says something.
 pub(super) fn default_accept(forwarded: &mut HeaderMap) {
-    if forwarded.get_all(header::ACCEPT).iter().all(HeaderValue::is_empty) {
+    if forwarded.get(header::ACCEPT).is_none_or(HeaderValue::is_empty) {
         forwarded.insert(header::ACCEPT, ACCEPT_BOTH);
     }
 }

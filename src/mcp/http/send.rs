@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use url::Url;
 
@@ -24,6 +24,18 @@ const SETTLE_BYTES: u64 = 64 * 1024;
 const SETTLE_TIME: Duration = Duration::from_millis(20);
 /// The same at a server that did not end its last stream in that time.
 const SETTLE_TIME_HELD: Duration = Duration::from_millis(1);
+
+/// What an exchange tells of a reply's headers: what callers are shown of them, and what decides about
+/// that. Most replies have twice as many that nobody asks for.
+const MEANINGFUL: [&str; 7] = [
+    "access-control-expose-headers",
+    "connection",
+    "content-type",
+    "last-event-id",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "www-authenticate",
+];
 
 /// Requests in one chain of redirects.
 const MAX_REQUESTS: usize = 10;
@@ -61,9 +73,18 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// Status and all headers, as texts.
+    /// Status and the headers that mean something to an MCP client, as texts.
     pub(super) fn head(&self) -> Head {
-        let headers = self.headers.iter();
+        self.head_with(|name| MEANINGFUL.contains(&name.as_str()))
+    }
+
+    /// Status and all headers, as texts.
+    pub(super) fn full_head(&self) -> Head {
+        self.head_with(|_| true)
+    }
+
+    fn head_with(&self, wanted: impl Fn(&HeaderName) -> bool) -> Head {
+        let headers = self.headers.iter().filter(|(name, _)| wanted(name));
         let text = |(name, value): (&HeaderName, &crate::net::HeaderValue)| {
             (title_case(name.as_str()), String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
@@ -128,7 +149,12 @@ impl HttpBinding {
         let headers = self.layers.build(reach, call.purpose, call.built_in, call.forwarded);
         self.raw_log.request(&call.method, uri, &headers, call.body);
         let (method, body, deadline) = (call.method.clone(), call.body, call.deadline);
-        let response = self.client.send(Request { method, uri, headers, body, deadline })?;
+        let started = Instant::now();
+        let sent = self.client.send(Request { method, uri, headers, body, deadline });
+        let status = sent.as_ref().ok().map(|response| response.status);
+        let body_bytes = body.map_or(0, <[u8]>::len);
+        self.observed.note((&call.method, uri, reach), status, started.elapsed(), body_bytes);
+        let response = sent?;
         self.raw_log.response(&response);
         Ok(response)
     }

@@ -53,7 +53,6 @@ fn open(stub: &Stub) -> String {
     assert_eq!(json["result"]["capabilities"], json!({"logging": {}, "tools": {"listChanged": true}}));
     assert_eq!(json["result"]["serverInfo"], json!({"name": "mcp-stub", "version": "0.1.0"}));
     assert_eq!(answer.head.headers.get("Content-Type"), Some("text/event-stream"));
-    assert_eq!(answer.head.headers.get("Cache-Control"), Some("no-cache, no-transform"));
     answer.head.headers.get("Mcp-Session-Id").unwrap().to_owned()
 }
 
@@ -150,6 +149,20 @@ fn a_listening_stream_opens_and_ends_with_its_session() {
         rest.push(byte[0]);
     }
     assert!(String::from_utf8(rest).unwrap().contains("Content-Type: text/event-stream\r\n"));
+}
+
+#[test]
+fn streams_forbid_caching() {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#;
+    let reply = raw(
+        &stub(),
+        &format!(
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: application/json, text/event-stream\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    );
+    assert!(reply.contains("Cache-Control: no-cache, no-transform\r\n"), "{reply}");
 }
 
 #[test]

@@ -57,24 +57,28 @@ impl Body<'_> {
         };
         *self.progress = Progress::Lost;
         let deadline = Instant::now() + self.connection.limits().body;
-        if self.head.expects_continue && here == 0 {
-            self.connection.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            self.connection.flush().map_err(|_| BadBody::Gone)?;
-        }
         if waits {
             // A peer that takes its time may lose its place to another.
             self.connection.live.wait(Waiting::Within);
         }
-        let body = match self.head.framing {
-            Framing::Length(length) => self.read_length(length as usize, deadline),
-            Framing::Chunked => self.read_chunked(limit, deadline),
-        };
+        let body = self.receive(here == 0, limit, deadline);
         if waits && !self.connection.live.resume() {
             return Err(BadBody::Gone);
         }
         let body = body?;
         *self.progress = Progress::Read;
         Ok(body)
+    }
+
+    fn receive(&mut self, nothing_came: bool, limit: usize, deadline: Instant) -> Result<Vec<u8>, BadBody> {
+        if self.head.expects_continue && nothing_came {
+            self.connection.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.connection.flush().map_err(|_| BadBody::Gone)?;
+        }
+        match self.head.framing {
+            Framing::Length(length) => self.read_length(length as usize, deadline),
+            Framing::Chunked => self.read_chunked(limit, deadline),
+        }
     }
 
     fn read_length(&mut self, length: usize, deadline: Instant) -> Result<Vec<u8>, BadBody> {

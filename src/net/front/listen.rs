@@ -28,7 +28,7 @@ const BACKLOG: i32 = 4096;
 const REFUSED: usize = 64;
 /// That time.
 const REFUSED_TIME: Duration = Duration::from_millis(500);
-/// How long a new connection waits for the thread of one that was cut to make room.
+/// How long a new connection waits for the thread of one that has ended, or was cut to make room.
 const HANDOVER_TIME: Duration = Duration::from_secs(1);
 /// Pause when the system has no descriptors or memory left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -217,7 +217,7 @@ impl Acceptor {
         let peer =
             Peer { listener: self.number, address, tls: transport.is_tls(), client_certificate: false };
         let live = Arc::new(Live::new(Arc::clone(&self.shared)));
-        let patience = if self.shared.evict() { HANDOVER_TIME } else { Duration::ZERO };
+        let patience = if self.shared.make_room() { HANDOVER_TIME } else { Duration::ZERO };
         let registered = Registered { live: Arc::clone(&live), socket: Arc::clone(&socket) };
         self.shared.connections().insert(number, registered);
         let entry = Entry { shared: Arc::clone(&self.shared), number };

@@ -116,19 +116,21 @@ impl Shared {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for one more connection, if all places are taken and one of them only waits; true if
-    /// it did.
-    fn evict(&self) -> bool {
+    /// Whether there is a place for one more connection, if need be that of one that only waits. A thread
+    /// may still be on its way back from it.
+    fn make_room(&self) -> bool {
+        let connections = self.connections();
+        if connections.len() < self.settings.limits.connections {
+            return true;
+        }
         if self.settings.when_full == WhenFull::Refuse {
             return false;
         }
-        let connections = self.connections();
-        if connections.len() < self.settings.limits.connections {
-            return false;
-        }
-        let waiting = connections.values().filter_map(|one| one.live.waits().map(|state| (state, one)));
-        let longest = waiting.min_by_key(|(state, _)| *state >> 1);
-        let cut = longest.filter(|(state, one)| one.live.cut(*state));
+        let mut waiting: Vec<(u64, &Registered)> =
+            connections.values().filter_map(|one| one.live.waits().map(|state| (state, one))).collect();
+        waiting.sort_unstable_by_key(|(state, _)| *state >> 1);
+        // One that has just got what it waited for is passed over.
+        let cut = waiting.into_iter().find(|(state, one)| one.live.cut(*state));
         if let Some((_, one)) = cut {
             one.socket.shut();
         }

@@ -21,6 +21,8 @@ struct State {
     written: Cell<bool>,
     /// Whether any byte of the reply has arrived.
     received: Cell<bool>,
+    /// Whether the connection had carried another request before.
+    reused: Cell<bool>,
     /// The first failure of our transport, in full.
     failure: RefCell<Option<Error>>,
 }
@@ -33,6 +35,7 @@ thread_local! {
             line_bytes: Cell::new(0),
             written: Cell::new(false),
             received: Cell::new(false),
+            reused: Cell::new(false),
             failure: RefCell::new(None),
         }
     };
@@ -45,6 +48,7 @@ pub(super) struct Call(PhantomData<*const ()>);
 pub(super) struct Outcome {
     pub(super) written: bool,
     pub(super) received: bool,
+    pub(super) reused: bool,
     pub(super) failure: Option<Error>,
 }
 
@@ -75,6 +79,7 @@ impl Call {
             state.deadline.set(deadline);
             state.written.set(under_way);
             state.received.set(under_way);
+            state.reused.set(false);
             state.failure.replace(None);
         });
         Call(PhantomData)
@@ -85,6 +90,7 @@ impl Call {
         STATE.with(|state| Outcome {
             written: state.written.get(),
             received: state.received.get(),
+            reused: state.reused.get(),
             failure: state.failure.take(),
         })
     }
@@ -108,6 +114,11 @@ pub(super) fn is_written() -> bool {
 /// Bytes of the request have left.
 pub(super) fn set_written() {
     STATE.with(|state| state.written.set(true));
+}
+
+/// The request travels on a connection that has (or has not) carried another one before.
+pub(super) fn set_reused(reused: bool) {
+    STATE.with(|state| state.reused.set(reused));
 }
 
 /// Bytes of the reply have arrived.

@@ -39,6 +39,7 @@ impl Connector for Connect {
         _chained: Option<()>,
     ) -> Result<Option<Exchange>, UreqError> {
         let mut connection = self.0.connect(details.uri, call::deadline()).map_err(call::fail)?;
+        call::set_reused(connection.reused);
         let (total, line) = call::sizes();
         connection.buffers.reserve_output(total, line);
         let pool = Arc::clone(&self.0);
@@ -81,6 +82,7 @@ impl Exchange {
                 let fresh = self.pool.opener().open_origin(connection.origin.clone(), deadline)?;
                 let mut old = std::mem::replace(&mut **connection, fresh);
                 connection.buffers.take_output_of(&mut old.buffers);
+                call::set_reused(false);
                 let sent = connection.send_held(false, deadline, &mut started);
                 if started {
                     call::set_written();

@@ -6,9 +6,11 @@ use super::HEAD_BOUND_BYTES;
 use super::call::Call;
 use crate::net::{Cause, Error};
 
-/// Why a request got no reply.
-pub(super) fn of_request(error: ureq::Error, call: Call) -> Error {
+/// Why a request got no reply, and whether that is because its connection, kept from an earlier
+/// request, was closed before any byte of a reply.
+pub(super) fn of_request(error: ureq::Error, call: Call) -> (Error, bool) {
     let outcome = call.finish();
+    let kept = outcome.reused && !outcome.received;
     let (cause, message) = match outcome.failure {
         Some(failure) => match failure.cause {
             // TLS noticed the missing end; without a single byte of the reply it is no reply at all.
@@ -17,7 +19,9 @@ pub(super) fn of_request(error: ureq::Error, call: Call) -> Error {
         },
         None => own(error, outcome.written, outcome.received),
     };
-    Error { cause, written: outcome.written, message }
+    use Cause::{ClosedPipe, ConnectionAborted, ConnectionReset, Eof};
+    let closed = kept && matches!(cause, Eof | ConnectionReset | ConnectionAborted | ClosedPipe);
+    (Error { cause, written: outcome.written, message }, closed)
 }
 
 /// Why a body could not be read.

@@ -29,7 +29,8 @@ const HEAD_BOUND_BYTES: usize = 64 * 1024;
 /// [`Cancel`] it was made with fires; later requests fail with [`super::Cause::Cancelled`].
 ///
 /// A connection goes back to the pool when the reply's body has been read to its end. A request that
-/// meets a dead pooled connection before any of its bytes has left is sent over another one.
+/// meets a dead pooled connection before any of its bytes has left is sent over another one; so is a
+/// GET or HEAD whose pooled connection is closed before any reply, once (RFC 9110 §9.2.2).
 pub struct HttpClient {
     agent: ureq::Agent,
     pool: Arc<Pool>,
@@ -117,7 +118,27 @@ impl HttpClient {
         *prepared.method_mut() = method;
         *prepared.uri_mut() = uri.clone();
         *prepared.headers_mut() = headers;
-        let call = Call::begin(deadline, uri, prepared.headers(), body_bytes);
+        let safe = matches!(*prepared.method(), Method::GET | Method::HEAD);
+        let again = safe.then(|| prepared.clone());
+        match (self.send_once(prepared, body, body_bytes, deadline), again) {
+            (Err((_, true)), Some(again)) => {
+                // Whatever closed this connection has closed its siblings as well.
+                self.pool.clear();
+                self.send_once(again, body, body_bytes, deadline).map_err(|(error, _)| error)
+            }
+            (sent, _) => sent.map_err(|(error, _)| error),
+        }
+    }
+
+    /// One attempt; with the error, whether a kept connection was closed before any reply.
+    fn send_once(
+        &self,
+        prepared: ureq::http::Request<()>,
+        body: Option<&[u8]>,
+        body_bytes: usize,
+        deadline: Deadline,
+    ) -> Result<Response, (Error, bool)> {
+        let call = Call::begin(deadline, prepared.uri(), prepared.headers(), body_bytes);
         let outcome = match body {
             Some(body) => self.agent.run(prepared.map(|()| body)),
             None => self.agent.run(prepared),

@@ -19,6 +19,17 @@ pub enum RouteKind {
     HarpoonTarget,
 }
 
+impl RouteKind {
+    /// The kind's name in logs and status.
+    pub fn label(self) -> &'static str {
+        match self {
+            RouteKind::ControlPlane => "control_plane",
+            RouteKind::McpChannel => "mcp_channel",
+            RouteKind::HarpoonTarget => "harpoon_target",
+        }
+    }
+}
+
 /// How one target is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RouteDescription {

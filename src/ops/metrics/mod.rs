@@ -11,8 +11,8 @@ mod tests;
 mod text;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use self::family::{Bounds, Family, Histogram, own, remote};
@@ -109,7 +109,17 @@ pub struct ProxyCheck<'a> {
     pub failure: Option<(&'static str, &'static str)>,
 }
 
+/// How the child process of a stdio channel is doing.
+#[derive(Clone, Debug, Default)]
+pub struct ChildReport {
+    /// It runs.
+    pub up: bool,
+    /// How often it was replaced, by reason: `exit`, `stdout_closed`, `stdin_failed`, …
+    pub restarts: Vec<(&'static str, u64)>,
+}
+
 type Length = Box<dyn Fn() -> usize + Send + Sync>;
+type Child = (Box<str>, Box<dyn Fn() -> ChildReport + Send + Sync>);
 
 /// All metrics of this process.
 pub struct Metrics {
@@ -141,6 +151,7 @@ pub struct Metrics {
     proxy_failures: Family<u64, 3>,
     http_duration: Family<Histogram<RequestSeconds>, 8>,
     http_size: Family<Histogram<Coarse>, 8>,
+    children: Mutex<Vec<Child>>,
     child_up: Family<f64, 1>,
     child_restarts: Family<u64, 2>,
     refused_requests: Family<u64, 2>,
@@ -204,6 +215,7 @@ impl Metrics {
             proxy_failures: Family::new([own("proxy_id"), own("phase"), own("reason")]),
             http_duration: Family::new(HTTP_LABELS),
             http_size: Family::new(HTTP_LABELS),
+            children: Mutex::default(),
             child_up: Family::new([own("channel")]),
             child_restarts: Family::new([own("channel"), own("reason")]),
             refused_requests: Family::new([own("channel"), own("method")]),
@@ -372,14 +384,20 @@ impl Metrics {
         }
     }
 
-    /// Whether the child process of a stdio channel runs.
-    pub fn child_up(&self, channel: &str, up: bool) {
-        self.child_up.record([channel], |state| *state = f64::from(u8::from(up)));
+    /// How to ask for the state of the child process of a stdio channel; `report` must not block.
+    pub fn watch_child(&self, channel: &str, report: impl Fn() -> ChildReport + Send + Sync + 'static) {
+        let child: Child = (channel.into(), Box::new(report));
+        self.children.lock().unwrap_or_else(PoisonError::into_inner).push(child);
     }
 
-    /// The child process of a stdio channel was restarted: `exit`, `stdout_closed`, `stdin_failed`, …
-    pub fn child_restarted(&self, channel: &str, reason: &'static str) {
-        self.child_restarts.record([channel, reason], |count| *count += 1);
+    fn ask_children(&self) {
+        for (channel, report) in self.children.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let report = report();
+            self.child_up.record([channel], |state| *state = f64::from(u8::from(report.up)));
+            for (reason, total) in report.restarts.iter().filter(|(_, total)| *total > 0) {
+                self.child_restarts.record([channel, reason], |count| *count = *total);
+            }
+        }
     }
 
     /// A request of an MCP server was refused: `sampling`, `elicitation`, `roots` or `other`.
@@ -390,6 +408,7 @@ impl Metrics {
     /// The text for a scraper; `ready` is whether `/readyz` would say 200 now.
     pub fn scrape(&self, ready: bool) -> String {
         self.scraping.fetch_add(1, Relaxed);
+        self.ask_children();
         let text = self.expose(ready);
         self.scraping.fetch_sub(1, Relaxed);
         self.scrapes.fetch_add(1, Relaxed);

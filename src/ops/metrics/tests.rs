@@ -167,8 +167,8 @@ fn targets_proxies_and_children_have_their_families() {
         connect: Some(Duration::from_micros(900)),
         failure: Some(("connect", "bad_status")),
     });
-    metrics.child_up("main", true);
-    metrics.child_restarted("main", "exit");
+    metrics
+        .watch_child("main", || ChildReport { up: true, restarts: vec![("exit", 1), ("spawn_failed", 0)] });
     metrics.server_request_refused("main", "sampling");
     let text = metrics.scrape(true);
     for part in [
