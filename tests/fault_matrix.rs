@@ -560,7 +560,7 @@ fn a_call_whose_notifications_nobody_takes_does_not_hold_up_the_others_of_its_ch
         .into_iter()
         .chain(["--mcp.connection-max-ttl".to_owned(), "60s".to_owned()])
         .collect();
-    let mut subject = Subject::start(&arguments);
+    let subject = Subject::start(&arguments);
     // Each takes its time: the control plane is slow, not down.
     subject.plane.set_rule(|post, _| {
         if !post.is_terminal() {

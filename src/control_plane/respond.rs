@@ -15,7 +15,7 @@ use super::event::{Event, enabled};
 use super::identity::{CLIENT_REQUEST_ID, SHARD_TOKEN};
 use super::types::{Command, Delivery, Posting, ResponseBody, Work};
 use crate::jsonrpc::Id;
-use crate::net::{Backoff, Cause, Deadline, HeaderList, HeaderMap, HeaderValue, Method, header};
+use crate::net::{Backoff, Cause, Deadline, HeaderList, HeaderMap, HeaderValue, Method, header, long};
 use crate::secret::Secret;
 
 /// Path template of responses, for metrics.
@@ -216,7 +216,7 @@ fn render(posting: &Posting<'_>) -> Vec<u8> {
         }
         ResponseBody::NotifyAck | ResponseBody::SessionTermination => None,
     };
-    let mut body = Vec::with_capacity(payload.map_or(0, String::len) + 512);
+    let mut body = long::buffer_for(payload.map_or(0, String::len) + 512);
     body.extend_from_slice(br#"{"request_id":"#);
     push_string(&mut body, &posting.command.request_id);
     body.extend_from_slice(br#","channel":"#);

@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::time::Duration;
 
+use crate::net::long;
+
 /// Size of one read, and of the buffer until an event does not fit.
 const BUFFER_BYTES: usize = 8 * 1024;
 /// A longer id is not remembered: it has to fit into a request header.
@@ -226,7 +228,10 @@ impl<R: Read> EventReader<R> {
             self.line = 0;
         }
         if self.filled == self.buffer.len() {
-            let longer = (self.buffer.len() * 2).max(BUFFER_BYTES);
+            // Twice as long, but no longer than an event of the greatest length needs.
+            let most = self.max_event_bytes.saturating_add(MAX_ID_BYTES + BUFFER_BYTES);
+            let longer = (self.buffer.len() * 2).min(most).max(self.filled + BUFFER_BYTES);
+            long::make_room(&mut self.buffer, longer);
             self.buffer.resize(longer, 0);
         }
         loop {
@@ -251,6 +256,8 @@ impl Data {
     /// Makes the data independent of the buffer, whose content is about to move.
     fn leave_buffer(&mut self, buffer: &[u8]) {
         if let Some(place) = self.place.take() {
+            let bytes = self.copy.len() + place.len();
+            long::make_room(&mut self.copy, bytes);
             self.copy.extend_from_slice(&buffer[place]);
         }
     }

@@ -15,6 +15,7 @@ pub(crate) mod front;
 mod headers;
 mod http;
 mod http_date;
+pub(crate) mod long;
 mod origin;
 mod proxy;
 mod route;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::jsonrpc::{Envelope, Id, Kind, METHOD_NOT_FOUND, error_response, result_response};
 use crate::mcp::sse::{EventReader, ReadError};
 use crate::mcp::{Answer, Event, Exchange, Failure, FailureKind, Head, OnEvent, Source};
-use crate::net::{Body, Cause, Deadline, Error, HeaderMap, HeaderName, HeaderValue, Method};
+use crate::net::{Body, Cause, Deadline, Error, HeaderMap, HeaderName, HeaderValue, Method, long};
 
 use super::headers::{EVENT_STREAM, SESSION_ID, built_in};
 use super::send::{Call, Reply};
@@ -125,7 +125,7 @@ impl<'a> Stream<'a> {
                     return Ok(Read::Request { id, method: envelope.method.into_owned() });
                 }
                 (Kind::Response, id) if id.is_some() && id.as_ref() == self.exchange.message.id() => {
-                    return Ok(Read::Answer(json.to_owned()));
+                    return Ok(Read::Answer(long::copy_of(json)));
                 }
                 _ => return Err(violation()),
             }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 
 use crate::jsonrpc::{Envelope, Id, METHOD_NOT_FOUND, Splice, error_response, result_response, splice};
+use crate::net::long;
 
 use super::calls::{Call, Match, Progress, Role};
 use super::era::is_modern_version;
@@ -146,7 +147,7 @@ pub(super) fn for_caller(call: &Call, envelope: &Envelope<'_>, json: &str) -> St
             changes.extend(named.and_then(|named| Splice::replace(json, named, id.as_json())));
         }
     }
-    if changes.is_empty() { json.to_owned() } else { splice(json, changes) }
+    if changes.is_empty() { long::copy_of(json) } else { splice(json, changes) }
 }
 
 /// The progress token and the subscription that a notification names.

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::net::long;
+
 use super::pipe::{Ready, StopSignal};
 
 /// Size of the buffer while lines are short.
@@ -141,6 +143,7 @@ impl LineReader {
                 // One byte above the limit is enough to know that a line is too long.
                 let size =
                     (self.buffer.len() * 2).min(self.max_line_bytes.saturating_add(1)).max(self.filled + 1);
+                long::make_room(&mut self.buffer, size);
                 self.buffer.resize(size, 0);
             }
         }

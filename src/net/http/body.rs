@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::call::Call;
 use super::failure;
-use crate::net::{Cause, Deadline, Error};
+use crate::net::{Cause, Deadline, Error, long};
 
 /// Memory that is set aside for a body at once, however long it says it is.
 const RESERVED_BYTES: u64 = 1024 * 1024;
@@ -34,8 +34,15 @@ impl Body {
             return Err(too_large());
         }
         let mut bytes = Vec::with_capacity(stated.min(RESERVED_BYTES) as usize);
-        let read = self.by_ref().take((limit as u64).saturating_add(1)).read_to_end(&mut bytes);
-        read.map_err(Error::from_io)?;
+        let most = (limit as u64).saturating_add(1);
+        let read = self.by_ref().take(most.min(RESERVED_BYTES)).read_to_end(&mut bytes);
+        let more = read.map_err(Error::from_io)? as u64 == RESERVED_BYTES && most > RESERVED_BYTES;
+        if more {
+            // It is long, or as good as: the stated length is not believed before.
+            long::make_room(&mut bytes, (stated as usize).max(RESERVED_BYTES as usize + 1));
+            let rest = self.by_ref().take(most - RESERVED_BYTES).read_to_end(&mut bytes);
+            rest.map_err(Error::from_io)?;
+        }
         if bytes.len() > limit { Err(too_large()) } else { Ok(bytes) }
     }
 
