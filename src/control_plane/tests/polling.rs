@@ -440,7 +440,7 @@ impl CommandSink for Fragile {
 #[test]
 fn a_panic_does_not_end_the_polling() {
     let server =
-        Server::replaying(vec![Answer::json(200, &commands(0..1)), Answer::json(200, &commands(1..2))]);
+        Server::replaying(vec![Answer::json(200, commands(0..1)), Answer::json(200, commands(1..2))]);
     let (queue, tally) = (Queue::new(5), Arc::<Tally>::default());
     let poller = Poller {
         client: client_with(settings(&server), &tally, &Cancel::new()),
