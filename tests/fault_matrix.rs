@@ -86,7 +86,7 @@ impl Subject {
         let before = self.baseline.as_ref().expect("a baseline");
         let end = Instant::now() + PATIENCE / 3;
         loop {
-            let difference = Census::of(self.client.pid(), &self.tag).difference(before)?;
+            let difference = Census::of(self.client.pid(), &self.tag).surplus(before)?;
             if Instant::now() > end {
                 return Some(difference);
             }
@@ -103,7 +103,7 @@ impl Subject {
     fn run(&mut self, rows: &[Row], server: Option<&FaultServer>) {
         let channels: Vec<&str> = rows.iter().map(|(name, _)| *name).chain(["main"]).collect();
         self.settle(&channels, server);
-        self.baseline = Some(Census::of(self.client.pid(), &self.tag));
+        self.baseline = Some(Census::settled(self.client.pid(), &self.tag));
         let running = AtomicBool::new(true);
         let mut wrong: Vec<String> = std::thread::scope(|scope| {
             let bystander = scope.spawn(|| self.bystander(&running));
@@ -129,7 +129,7 @@ impl Subject {
     /// The same for servers that never work: nothing but the answers can be checked.
     fn run_dead(&mut self, rows: &[Row], server: &FaultServer) {
         self.settle(&["main"], Some(server));
-        self.baseline = Some(Census::of(self.client.pid(), &self.tag));
+        self.baseline = Some(Census::settled(self.client.pid(), &self.tag));
         let mut wrong: Vec<String> = std::thread::scope(|scope| {
             let lanes: Vec<_> = rows
                 .iter()
@@ -459,7 +459,7 @@ fn a_response_endpoint_that_fails_is_tried_again_where_that_helps_and_the_call_i
         endpoint.filter(|e| e.always || place == 1).map_or(Ruling::Accept, |e| (e.ruling)())
     });
     subject.settle(&["main"], Some(&server));
-    subject.baseline = Some(Census::of(subject.client.pid(), &subject.tag));
+    subject.baseline = Some(Census::settled(subject.client.pid(), &subject.tag));
     let kinds = [Kind::Call, Kind::Notification, Kind::Termination, Kind::Malformed];
     let mut issued = Vec::new();
     for endpoint in ENDPOINTS {
@@ -532,7 +532,7 @@ fn a_response_endpoint_that_never_replies_holds_a_command_no_longer_than_its_dea
         |post, _| if post.request_id.contains("~stalls/") { Ruling::Stall } else { Ruling::Accept },
     );
     subject.settle(&["main"], Some(&server));
-    subject.baseline = Some(Census::of(subject.client.pid(), &subject.tag));
+    subject.baseline = Some(Census::settled(subject.client.pid(), &subject.tag));
     let lane = subject.lane("main", "none", WORKS);
     // More than there are workers: each must be free again.
     let issued: Vec<_> = (0..60).map(|_| lane.issue(Kind::HastyCall, "none~stalls")).collect();
@@ -552,4 +552,32 @@ fn a_response_endpoint_that_never_replies_holds_a_command_no_longer_than_its_dea
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_call_whose_notifications_nobody_takes_does_not_hold_up_the_others_of_its_child() {
+    let arguments: Vec<String> = command("main", "matrix_child.sh")
+        .into_iter()
+        .chain(["--mcp.connection-max-ttl".to_owned(), "60s".to_owned()])
+        .collect();
+    let mut subject = Subject::start(&arguments);
+    // Each takes its time: the control plane is slow, not down.
+    subject.plane.set_rule(|post, _| {
+        if !post.is_terminal() {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ruling::Accept
+    });
+    let lane = subject.lane("main", "none", WORKS);
+    let flooded = lane.issue(Kind::Call, "pours");
+    eventually("the flood runs", || !subject.plane.posts_of(&flooded).is_empty());
+    let started = Instant::now();
+    let mut wrong = Vec::new();
+    lane.check_alive("beside a flood", &mut wrong);
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(subject.plane.posts_of(&flooded).iter().all(|post| !post.is_terminal()), "it still runs");
+    subject.client.signal(rustix::process::Signal::TERM);
+    subject.client.signal(rustix::process::Signal::KILL);
+    wait_gone(&subject.tag);
 }

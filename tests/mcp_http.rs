@@ -602,10 +602,10 @@ fn a_unix_socket_is_dialled_whatever_proxies_there_are() {
     drop(client);
     // A global proxy carries the control plane, still not the socket.
     plane.forget_polls();
-    let from_variable = format!("url=http://localhost/mcp,unix-socket=env:MCP_SOCKET");
+    let from_variable = "url=http://localhost/mcp,unix-socket=env:MCP_SOCKET";
     let client = Client::start_with(
         &plane.base_url(),
-        &["--mcp.server-url", &from_variable, "--http-proxy", &proxy.url()],
+        &["--mcp.server-url", from_variable, "--http-proxy", &proxy.url()],
         &[("MCP_SOCKET", &socket.display().to_string())],
     );
     client.wait_ready();

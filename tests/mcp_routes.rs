@@ -243,6 +243,29 @@ fn an_https_proxy_is_checked_over_tls_with_the_bundles_trust() {
 }
 
 #[test]
+fn requests_to_mcp_servers_are_counted_without_their_queries() {
+    let plane = Plane::start();
+    let server = Site::tcp(plain);
+    let url = format!("http://{}/mcp?token=private", server.address);
+    let client = client(&plane, &["--mcp.server-url", &url], &[]);
+    client.wait_ready();
+    plane.call("counted");
+    let port = format!("server_port=\"{}\"", server.port());
+    let labels = [
+        r#"http_route="/mcp""#,
+        r#"http_request_method="POST""#,
+        r#"http_response_status_code="200""#,
+        r#"server_address="127.0.0.1""#,
+        r#"url_scheme="http""#,
+        &port,
+    ];
+    let count = sample(&client, "http_client_request_duration_seconds_count", &labels);
+    assert_eq!(count, Some(2.0), "the probe's initialize and the call");
+    let text = http::get(&format!("{}/metrics", client.health_url())).unwrap().text();
+    assert!(!text.contains("private"));
+}
+
+#[test]
 fn the_interval_must_be_positive() {
     for interval in ["0s", "-1s", "x"] {
         let text = mcp_support::refused(&[

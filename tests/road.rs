@@ -148,11 +148,11 @@ fn an_unknown_channel_is_refused_and_never_falls_back_to_main() {
     let (engine, server) = (engine(), McpServer::by_tool_name());
     let client = Client::start(&engine.client_base_url(), &["--mcp.server-url", &server.url()]);
     client.wait_ready();
-    let before = server.seen().len();
     let reply = Connector::new(&format!("{}/reports", engine.mcp_url())).call(3, "echo", "{}");
     assert_eq!(reply.status, 400);
     assert_eq!(reply.json()["error"]["message"], r#"Bad Request: unsupported channel "reports""#);
-    assert_eq!(server.seen().len(), before);
+    // The probe may still be ending its session.
+    assert!(server.seen().iter().all(|request| !request.text().contains("tools/call")));
 }
 
 #[test]

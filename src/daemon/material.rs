@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::ids::Channel;
 use crate::mcp::Binding;
-use crate::mcp::http::{HttpBinding, HttpTarget};
+use crate::mcp::http::{HttpBinding, HttpObserver, HttpTarget};
 use crate::mcp::stdio::{Redactor, StdioBinding, StdioTarget};
 use crate::net::{
     Cancel, ClientCertificate, HttpClient, Limits, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Route,
@@ -95,13 +95,19 @@ impl Material {
 
     /// The bindings of the channels that are polled, not started yet. `cut` ends what they do.
     pub fn bindings(&self, config: &Config, cut: &Cancel) -> Vec<(Channel, Arc<Binding>)> {
-        let polled = self.all_bindings(config, cut).into_iter().filter(|built| built.polled);
+        let polled = self.all_bindings(config, cut, None).into_iter().filter(|built| built.polled);
         polled.map(|built| (built.channel, built.binding)).collect()
     }
 
     /// The bindings, not started yet. `cut` ends what they do. A server over HTTP whose channel is not
     /// polled is left out: there is nothing to be done with it.
-    pub(super) fn all_bindings(&self, config: &Config, cut: &Cancel) -> Vec<BuiltBinding> {
+    /// `observer` hears of their HTTP requests.
+    pub(super) fn all_bindings(
+        &self,
+        config: &Config,
+        cut: &Cancel,
+        observer: Option<Arc<dyn HttpObserver>>,
+    ) -> Vec<BuiltBinding> {
         let polled = |channel: &Channel| {
             config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
         };
@@ -111,7 +117,11 @@ impl Material {
                 let polled = polled(channel);
                 let binding = match (target, route) {
                     (McpTarget::Http { url, .. }, Some(route)) if polled => {
-                        Binding::Http(http_binding(url, route, config, cut))
+                        let binding = http_binding(url, route, config, cut);
+                        Binding::Http(match &observer {
+                            Some(observer) => binding.with_observer(Arc::clone(observer)),
+                            None => binding,
+                        })
                     }
                     (McpTarget::Http { .. }, _) => return None,
                     (McpTarget::Stdio { command, argv }, _) => {

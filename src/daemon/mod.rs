@@ -132,7 +132,8 @@ impl Daemon {
     }
 
     fn start_parts(&mut self, config: &Config, material: Material) -> Result<(), StartError> {
-        let built = material.all_bindings(config, &self.mcp_cut);
+        let observer = Arc::clone(&self.observers) as _;
+        let built = material.all_bindings(config, &self.mcp_cut, Some(observer));
         let bindings: Vec<_> = built
             .iter()
             .filter(|built| built.polled)

@@ -7,6 +7,7 @@ use crate::control_plane::{HttpExchange, PollObserver, PollOutcome, PollTrouble,
 use crate::dispatch::{Delivered, Observer, Queue};
 use crate::ids::{Channel, TunnelId};
 use crate::mcp::Binding;
+use crate::mcp::http::{HttpObserver, HttpSent};
 use crate::ops::{Answered, ChildReport, HttpRequest, Metadata, Metrics, PollEnd, State};
 
 /// Hears the control plane's side and the dispatcher.
@@ -113,6 +114,21 @@ impl PollObserver for Observers {
             status: exchange.status,
             duration: exchange.duration,
             body_bytes: exchange.body_bytes as u64,
+        });
+    }
+}
+
+impl HttpObserver for Observers {
+    fn http_sent(&self, sent: &HttpSent<'_>) {
+        self.metrics.http_request(&HttpRequest {
+            route: sent.route,
+            method: sent.method,
+            scheme: sent.scheme,
+            host: sent.host,
+            port: sent.port,
+            status: sent.status,
+            duration: sent.duration,
+            body_bytes: sent.body_bytes as u64,
         });
     }
 }

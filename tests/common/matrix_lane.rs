@@ -211,6 +211,7 @@ pub fn audit(plane: &Plane) -> Vec<String> {
 /// What a process holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
+    /// Names of all threads but the workers.
     pub threads: Vec<String>,
     /// Open descriptors by kind.
     pub descriptors: BTreeMap<String, usize>,
@@ -228,6 +229,8 @@ impl Census {
             .flatten()
             .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
             .map(|name| name.trim().to_owned())
+            // They are started as they are needed, and then stay.
+            .filter(|name| !name.starts_with("worker-"))
             .collect();
         threads.sort();
         let mut descriptors = BTreeMap::new();
@@ -240,10 +243,29 @@ impl Census {
         Census { threads, descriptors, children: children_of(pid), family: processes_with(tag).len() }
     }
 
+    /// The same once it does not change any more: what starting up takes is gone then.
+    pub fn settled(pid: u32, tag: &str) -> Census {
+        let mut census = Census::of(pid, tag);
+        let mut same = 0;
+        eventually("the process has started up", || {
+            let now = Census::of(pid, tag);
+            same = if now == census { same + 1 } else { 0 };
+            census = now;
+            same >= 20
+        });
+        census
+    }
+
     /// What the process holds now that it did not hold then.
-    pub fn difference(&self, before: &Census) -> Option<String> {
+    pub fn surplus(&self, before: &Census) -> Option<String> {
         let new: Vec<_> = self.threads.iter().filter(|thread| !before.threads.contains(thread)).collect();
-        (self != before).then(|| {
+        let more =
+            |(kind, count): (&String, &usize)| before.descriptors.get(kind).is_none_or(|was| count > was);
+        let grown = self.threads.len() > before.threads.len()
+            || self.descriptors.iter().any(more)
+            || self.children > before.children
+            || self.family > before.family;
+        grown.then(|| {
             format!(
                 "left behind: {} threads, were {} (new {new:?}); descriptors {:?}, were {:?}; {} children, were {}; {} processes, were {}",
                 self.threads.len(),

@@ -68,6 +68,21 @@ impl McpServer {
         self.seen.lock().expect("requests").clone()
     }
 
+    /// Requests so far, those of the client's own probe left out: its `initialize` and what belongs to
+    /// the session that [`by_tool_name`] opens for it.
+    pub fn seen_of_commands(&self) -> Vec<Request> {
+        let probing = |request: &Request| {
+            let text = request.text();
+            request.header("Mcp-Session-Id") == Some("session-1")
+                || ["\"initialize\"", "\"server/discover\"", "notifications/initialized"]
+                    .iter()
+                    .any(|method| text.contains(method))
+                || request.path.contains(".well-known")
+                || (request.method != "DELETE" && text.is_empty())
+        };
+        self.seen().into_iter().filter(|request| !probing(request)).collect()
+    }
+
     /// Connections accepted so far.
     pub fn connections(&self) -> usize {
         *self.connections.lock().expect("count")

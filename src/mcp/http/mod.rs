@@ -6,6 +6,7 @@
 
 mod discovery;
 mod headers;
+mod observe;
 mod raw_log;
 mod rejected;
 mod send;
@@ -13,6 +14,9 @@ mod stream;
 
 pub use discovery::{DiscoveryReply, DiscoveryRequest, DiscoveryScope, resource_metadata_urls};
 
+pub use observe::{HttpObserver, HttpSent};
+
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ use crate::jsonrpc::{Envelope, Id, Kind};
 use crate::net::{Cancel, Cause, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Uri};
 
 use self::headers::{EVENT_STREAM, JSON, Layers, Purpose, media_type};
+use self::observe::Observed;
 use self::raw_log::RawLog;
 use self::send::{Call, Reply};
 use super::{Answer, Exchange, Failure, FailureKind, Head, OnEvent, Outcome, Source};
@@ -51,6 +56,7 @@ pub struct HttpBinding {
     /// The last stream was not ended soon after its answer.
     holds_streams: AtomicBool,
     raw_log: RawLog,
+    observed: Observed,
 }
 
 /// Why an exchange got no answer, with the network's own word for it.
@@ -66,6 +72,7 @@ impl HttpBinding {
         HttpBinding {
             uri: send::uri_of(&target.url),
             layers: Layers::new(&target),
+            observed: Observed::new(&target.url, None),
             target,
             client,
             cancel: Cancel::new(),
@@ -86,6 +93,12 @@ impl HttpBinding {
     /// Dumps requests, heads of replies and messages into the debug log, credentials included.
     pub fn with_raw_log(mut self, enabled: bool) -> HttpBinding {
         self.raw_log = RawLog { enabled };
+        self
+    }
+
+    /// Tells `observer` of every request.
+    pub fn with_observer(mut self, observer: Arc<dyn HttpObserver>) -> HttpBinding {
+        self.observed = Observed::new(&self.target.url, Some(observer));
         self
     }
 

@@ -6,7 +6,7 @@
 
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use url::Url;
 
@@ -149,7 +149,12 @@ impl HttpBinding {
         let headers = self.layers.build(reach, call.purpose, call.built_in, call.forwarded);
         self.raw_log.request(&call.method, uri, &headers, call.body);
         let (method, body, deadline) = (call.method.clone(), call.body, call.deadline);
-        let response = self.client.send(Request { method, uri, headers, body, deadline })?;
+        let started = Instant::now();
+        let sent = self.client.send(Request { method, uri, headers, body, deadline });
+        let status = sent.as_ref().ok().map(|response| response.status);
+        let body_bytes = body.map_or(0, <[u8]>::len);
+        self.observed.note((&call.method, uri, reach), status, started.elapsed(), body_bytes);
+        let response = sent?;
         self.raw_log.response(&response);
         Ok(response)
     }

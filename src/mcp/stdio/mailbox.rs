@@ -25,6 +25,8 @@ pub(super) struct Mailbox {
 struct State {
     events: VecDeque<String>,
     bytes: usize,
+    /// How long the worker has been waited for since it was last on time.
+    waited: Duration,
     outcome: Option<Outcome>,
     /// Nothing more is taken in: there is an outcome, or nobody waits any more.
     closed: bool,
@@ -50,19 +52,25 @@ impl Mailbox {
         loop {
             if let Some(event) = state.events.pop_front() {
                 state.bytes -= event.len();
+                if state.events.is_empty() {
+                    state.waited = Duration::ZERO;
+                }
                 self.wake(&state);
                 return Mail::Event(event);
             }
             if let Some(outcome) = state.outcome.take() {
                 return Mail::Outcome(outcome);
             }
-            let Some(waited) = self.wait(state, deadline.instant()) else { return Mail::TimedOut };
+            let (waited, in_time) = self.wait(state, deadline.instant());
+            if !in_time {
+                return Mail::TimedOut;
+            }
             state = waited;
         }
     }
 
-    /// Puts an event. A worker that falls behind is waited for, `patience` at most; `false` when the
-    /// event was dropped.
+    /// Puts an event. A worker that falls behind is waited for, `patience` at most; `false` when the event
+    /// was dropped.
     pub(super) fn put_event(&self, event: String, patience: Duration) -> bool {
         let mut state = self.lock();
         let mut give_up = None;
@@ -77,10 +85,22 @@ impl Mailbox {
                 self.wake(&state);
                 return true;
             }
-            let until = *give_up.get_or_insert_with(|| Instant::now() + patience);
-            let Some(waited) = self.wait(state, Some(until)) else { return false };
+            let started = Instant::now();
+            let until = *give_up.get_or_insert(started + patience);
+            let (mut waited, in_time) = self.wait(state, Some(until));
+            waited.waited += started.elapsed();
+            if !in_time {
+                return false;
+            }
             state = waited;
         }
+    }
+
+    /// Like [`Mailbox::put_event`] while others wait for the same child: the patience is for all events
+    /// until the worker has caught up.
+    pub(super) fn put_event_beside_others(&self, event: String, patience: Duration) -> bool {
+        let left = patience.saturating_sub(self.lock().waited);
+        self.put_event(event, left)
     }
 
     /// Puts the outcome; the first one counts.
@@ -123,12 +143,12 @@ impl Mailbox {
         }
     }
 
-    /// Waits for a change; `None` when the time is up.
+    /// Waits for a change; `false` when the time was up before.
     fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         until: Option<Instant>,
-    ) -> Option<MutexGuard<'a, State>> {
+    ) -> (MutexGuard<'a, State>, bool) {
         state.waiting += 1;
         let (mut state, timed_out) = match until {
             None => (self.changed.wait(state).unwrap_or_else(PoisonError::into_inner), false),
@@ -140,7 +160,7 @@ impl Mailbox {
             }
         };
         state.waiting -= 1;
-        (!timed_out).then_some(state)
+        (state, !timed_out)
     }
 }
 
@@ -187,6 +207,23 @@ mod tests {
         };
         assert!(matches!(mailbox.take(Deadline::NEVER), Mail::Event(_)));
         assert!(putter.join().unwrap());
+    }
+
+    #[test]
+    fn a_worker_that_stays_behind_is_waited_for_once_while_others_wait() {
+        let mailbox = Mailbox::default();
+        for _ in 0..MAX_EVENTS {
+            mailbox.put_event("x".into(), Duration::ZERO);
+        }
+        let (patience, started) = (Duration::from_millis(200), Instant::now());
+        for _ in 0..1000 {
+            assert!(!mailbox.put_event_beside_others("y".into(), patience));
+        }
+        assert!((patience..patience * 100).contains(&started.elapsed()), "{:?}", started.elapsed());
+        for _ in 0..MAX_EVENTS {
+            assert!(matches!(mailbox.take(Deadline::NEVER), Mail::Event(_)));
+        }
+        assert!(mailbox.lock().waited.is_zero(), "it has caught up");
     }
 
     #[test]

@@ -16,12 +16,14 @@ use crate::mcp::{Answer, Failure, Head, Outcome};
 use super::assemble::{Assembler, Progress};
 use super::incoming::for_caller;
 use super::lines::{Excerpt, LineReader, Next};
+use super::mailbox::Mailbox;
 use super::notice::millis;
 use super::peek;
 use super::pipe::StopSignal;
 use super::shared::Shared;
 
-/// How long one worker that does not take its events may hold up the others of its child.
+/// How long one worker that does not take its events may hold up the others of its child, in all until it
+/// has caught up.
 const EVENT_PATIENCE: Duration = Duration::from_secs(5);
 /// Warnings about skipped output come at most this often.
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
@@ -197,10 +199,12 @@ impl<'a> Stdout<'a> {
             }
             (Kind::Call, Some(id)) => self.shared.with(|session| session.on_request(id, &envelope.method)),
             (Kind::Notification | Kind::Call, _) => {
-                let delivery =
-                    self.shared.with(|session| session.on_notification(envelope, json, Instant::now()));
+                let (delivery, waiting) = self.shared.with(|session| {
+                    (session.on_notification(envelope, json, Instant::now()), session.calls.waiting())
+                });
+                let put = if waiting > 1 { Mailbox::put_event_beside_others } else { Mailbox::put_event };
                 if let Some(delivery) = delivery
-                    && !delivery.mailbox.put_event(delivery.json, EVENT_PATIENCE)
+                    && !put(&delivery.mailbox, delivery.json, EVENT_PATIENCE)
                 {
                     debug!(
                         target: "mcpclient", transport = "stdio", channel = self.shared.tag.channel.as_str();
