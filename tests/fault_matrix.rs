@@ -496,7 +496,8 @@ fn notifications_that_are_not_taken_are_given_up_and_the_answer_still_comes() {
     let server = FaultServer::start();
     let mut subject = Subject::start(&http_channels(&[], &server.url()));
     // Name, what the first notification meets, POSTs of notifications.
-    let rows: [(&str, fn() -> Ruling, usize); 6] = [
+    type Row = (&'static str, fn() -> Ruling, usize);
+    let rows: [Row; 6] = [
         ("n400", status::<400>, 1),
         ("n503", status::<503>, 1),
         ("n429", status::<429>, 4),
