@@ -5,7 +5,8 @@
 //! soon as its command has entered the transport or will never do so; nothing slow happens before.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 
 use crate::net::Deadline;
 
@@ -13,13 +14,18 @@ use crate::net::Deadline;
 #[derive(Default)]
 pub(super) struct Line {
     state: Mutex<State>,
-    moved: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     next: u64,
-    on_their_way: VecDeque<u64>,
+    on_their_way: VecDeque<Entry>,
+}
+
+struct Entry {
+    number: u64,
+    /// Who waits for it to be the first: woken alone, for a line may be long.
+    waiter: Option<Thread>,
 }
 
 /// The place of one command in its channel's line; given up when dropped.
@@ -34,7 +40,7 @@ impl Line {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        state.on_their_way.push_back(number);
+        state.on_their_way.push_back(Entry { number, waiter: None });
         drop(state);
         Place { line: Arc::clone(self), number: Some(number) }
     }
@@ -47,27 +53,35 @@ impl Line {
 impl Place {
     /// Waits until all that were before it have entered, or `deadline` passes.
     pub(super) fn wait(&self, deadline: Deadline) {
-        let mut state = self.line.lock();
-        while state.on_their_way.front().is_some_and(|first| Some(*first) != self.number) {
-            state = match deadline.remaining() {
-                None => self.line.moved.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(left) if left.is_zero() => return,
-                Some(left) => {
-                    self.line.moved.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+        loop {
+            {
+                let mut state = self.line.lock();
+                let first = state.on_their_way.front().map(|entry| entry.number);
+                let mine = state.on_their_way.iter_mut().find(|entry| Some(entry.number) == self.number);
+                match mine {
+                    Some(entry) if first != self.number => entry.waiter = Some(thread::current()),
+                    _ => return,
                 }
-            };
+            }
+            // A wake-up between the lock and here is not lost: parking then returns at once.
+            match deadline.remaining() {
+                None => thread::park(),
+                Some(left) if left.is_zero() => return,
+                Some(left) => thread::park_timeout(left),
+            }
         }
     }
 
     /// The command has entered; whoever is next may.
     pub(super) fn leave(&mut self) {
         let Some(number) = self.number.take() else { return };
-        let mut state = self.line.lock();
-        state.on_their_way.retain(|one| *one != number);
-        let somebody_waits = !state.on_their_way.is_empty();
-        drop(state);
-        if somebody_waits {
-            self.line.moved.notify_all();
+        let next = {
+            let mut state = self.line.lock();
+            state.on_their_way.retain(|entry| entry.number != number);
+            state.on_their_way.front_mut().and_then(|entry| entry.waiter.take())
+        };
+        if let Some(waiter) = next {
+            waiter.unpark();
         }
     }
 }
