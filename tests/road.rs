@@ -88,9 +88,10 @@ fn connections_are_kept_on_every_hop() {
         assert_eq!(connector.call(id, "echo", "{}").status, 200);
     }
     assert_eq!(proxy.count("/response"), 40);
-    // Poll, metadata and responses one after another: a few connections, not one for each.
-    assert!(proxy.connections() <= 4, "{} connections to the control plane", proxy.connections());
-    assert!(server.connections() <= 2, "{} connections to the MCP server", server.connections());
+    // Poll, metadata and responses one after another: a few connections, not one for each. A caller may
+    // have its answer, and call again, before the connection that brought it is free.
+    assert!(proxy.connections() <= 10, "{} connections to the control plane", proxy.connections());
+    assert!(server.connections() <= 4, "{} connections to the MCP server", server.connections());
 }
 
 #[test]
@@ -148,6 +149,7 @@ fn an_unknown_channel_is_refused_and_never_falls_back_to_main() {
     let (engine, server) = (engine(), McpServer::by_tool_name());
     let client = Client::start(&engine.client_base_url(), &["--mcp.server-url", &server.url()]);
     client.wait_ready();
+    wait_polled(&engine);
     let reply = Connector::new(&format!("{}/reports", engine.mcp_url())).call(3, "echo", "{}");
     assert_eq!(reply.status, 400);
     assert_eq!(reply.json()["error"]["message"], r#"Bad Request: unsupported channel "reports""#);

@@ -12,6 +12,7 @@ pub mod http;
 pub mod matrix_lane;
 pub mod matrix_plane;
 pub mod matrix_server;
+pub mod matrix_subject;
 pub mod mcp_server;
 pub mod process;
 pub mod scripted_plane;
