@@ -175,7 +175,7 @@ fn every_line_about_a_command_carries_its_identifiers_and_none_its_content() {
     assert_eq!(fields(&fine, &ids), [json!("connector-1"), json!(7), json!("session-9"), json!("main")]);
     assert_eq!(
         fields(&fine, &["level", "rpc_method", "status_code"]),
-        [json!("INFO"), json!("tools/call"), json!(200)]
+        [json!("DEBUG"), json!("tools/call"), json!(200)]
     );
     assert!(fine["client_instance_id"].is_string() && fine["tunnel_id"] == TUNNEL_ID);
     let posted = line(&client, "fine", |line| line["tunnel_request_id"] == "cp-1");

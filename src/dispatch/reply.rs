@@ -102,9 +102,13 @@ impl<'a> Reply<'a> {
                     let (kind, method) = kind_and_method(&self.command.work);
                     self.observer.delivered(&Delivered { command: self.command, kind, method, code });
                 }
-                if let Some(message) = success {
+                // Calls are what there is most of: a line for each is for who looks for one.
+                let level = if matches!(body, ResponseBody::JsonRpc(_)) { Level::Debug } else { Level::Info };
+                if let Some(message) = success
+                    && log::log_enabled!(target: "dispatcher", level)
+                {
                     Trace::of(self.command)
-                        .event(Level::Info)
+                        .event(level)
                         .with_some("rpc_method", kind_and_method(&self.command.work).1)
                         .with("status_code", code)
                         .with("finalResponse", true)
