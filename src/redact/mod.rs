@@ -4,12 +4,14 @@
 //! Invariant: redaction knows no context; it errs on the side of hiding.
 
 mod keys;
+mod known;
 mod process;
 mod text;
 mod urls;
 mod values;
 
 pub use keys::{is_header_list_key, is_sensitive_key, is_sensitive_setting, setting_value};
+pub use known::Known;
 pub use process::{arguments, environment};
 pub use text::{known_values, text};
 pub use urls::{origin, snapshot, urls_to_origins};

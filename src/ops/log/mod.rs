@@ -9,6 +9,7 @@
 //! disk that hangs is the one thing that can hold a caller longer.
 
 mod admission;
+mod event_json;
 mod format;
 mod install;
 mod quote;
@@ -17,6 +18,7 @@ mod stream;
 mod text;
 
 pub use admission::COMPONENTS;
+pub use event_json::timestamp;
 pub use format::{Fields, Shape};
 pub use install::{LogError, LogHandle, install, install_on_stderr, install_plain};
 pub use ring::{Redact, Ring, RingEvent, RingValue};
