@@ -1,5 +1,6 @@
 //! `run`: the client in the foreground.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Environment, FlagValues, check_stub_flags, load, settings};
@@ -7,7 +8,7 @@ use crate::daemon::{Daemon, Material, Options};
 use crate::ids::random_hex;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
-use crate::ops::log::{Fields, install};
+use crate::ops::log::{Fields, Ring, install, redactor};
 
 use super::tree::{Call, Node, Shape, Words};
 use super::{Failure, help, signals};
@@ -46,9 +47,10 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(start_failure)?;
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
-    install(&config.log, fields, None).map_err(start_failure)?;
+    let ring = Ring::new(config.admin_ui.log_buffer_events, redactor(config.known_secrets(&environment)));
+    let log = install(&config.log, fields, Some(Arc::new(ring))).map_err(start_failure)?;
     warn(&config, &call.words);
-    let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET };
+    let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET, log: Some(log) };
     let daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
     let _force = daemon.kill_on(&force);
     daemon.announce(&config, &stop);
@@ -70,7 +72,7 @@ fn warn(config: &Config, positionals: &[String]) {
     }
     if config.log.http_raw_unsafe {
         log::warn!(target: "process",
-            "raw HTTP logging is on: at debug level, log lines hold credentials and payloads");
+            "⚠️  WARNING: Raw HTTP logging enabled — sensitive data may be exposed");
     }
 }
 

@@ -14,7 +14,6 @@ pub mod flags;
 mod harpoon;
 mod headers;
 mod init;
-mod known;
 mod load;
 mod loader;
 mod mcp;
@@ -25,6 +24,7 @@ mod proxy;
 mod reference;
 mod samples;
 mod schema;
+mod secrets;
 mod select;
 pub mod settings;
 #[cfg(test)]
@@ -43,7 +43,6 @@ pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, ErrorKind};
 pub use flags::{Extracted, FlagError, FlagValues, OwnFlag, extract};
 pub use init::{InitRequest, SETUP_URLS, init, shell_quoted};
-pub use known::known_secrets;
 pub use load::{check_stub_flags, load, selected_document};
 pub use preflight::{PreflightError, preflight};
 pub use profiles::{

@@ -17,8 +17,8 @@ use super::Daemon;
 const METADATA_WAIT: Duration = Duration::from_secs(2);
 /// Granularity of that wait; a stop ends it.
 const METADATA_WAIT_STEP: Duration = Duration::from_millis(50);
-/// Path of the web UI, once the listener serves one; nothing is announced that is not there.
-const UI_PATH: Option<&str> = None;
+/// Path of the web UI.
+const UI_PATH: &str = "/ui";
 
 impl Daemon {
     /// Logs where everything is and that it runs; waits a moment for the tunnel's name, unless `stop`
@@ -43,7 +43,7 @@ impl Daemon {
     fn summarize(&self, config: &Config) {
         let base = self.health_url().unwrap_or_default();
         let at = |path: &str| if base.is_empty() { String::new() } else { format!("{base}{path}") };
-        let (ui, metrics) = (UI_PATH.map(at).unwrap_or_default(), at("/metrics"));
+        let (ui, metrics) = (at(UI_PATH), at("/metrics"));
         if !ui.is_empty() {
             log::info!(target: "adminui", ui_url = ui.as_str(), health_url = base, metrics_url = metrics.as_str();
                 "🌐 WEB UI: {ui}");
@@ -91,7 +91,7 @@ fn main_target(config: &Config) -> (&'static str, String) {
     }
 }
 
-fn main_url(config: &Config) -> Option<&Url> {
+pub(super) fn main_url(config: &Config) -> Option<&Url> {
     config.mcp.bindings.iter().find_map(|binding| match &binding.target {
         McpTarget::Http { url, .. } if binding.channel.is_main() => Some(url),
         _ => None,

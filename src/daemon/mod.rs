@@ -3,6 +3,7 @@
 //! Knows every room, and nothing of command lines. Invariant: what was started is stopped in reverse
 //! order, within the budget, on every path out.
 
+mod administration;
 mod announce;
 mod material;
 mod observe;
@@ -24,7 +25,8 @@ use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
-use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
+use crate::ops::listener::{Listener, PidFile};
+use crate::ops::log::LogHandle;
 use crate::ops::{ProxyHealth, State};
 
 use observe::Observers;
@@ -40,6 +42,8 @@ pub struct Options {
     pub listen: bool,
     /// All of a stop has to fit in it.
     pub stop_budget: Duration,
+    /// The log, for the admin API.
+    pub log: Option<LogHandle>,
 }
 
 /// A client that runs.
@@ -143,7 +147,7 @@ impl Daemon {
         let client = Arc::new(self.client(config, &material, &bindings)?);
         routes::log_all(material.routes());
         if self.options.listen {
-            self.open_listener(config)?;
+            self.open_listener(config, &material, &built)?;
         }
         // Before anything starts: another instance that lives is told by its file.
         if let Some(path) = &config.pid_file {
@@ -191,14 +195,6 @@ impl Daemon {
         let checks = ProxyChecks::start(material.routes(), interval, material.trust(), &self.proxy_health);
         self.proxy_checks = Some(checks.map_err(StartError::new)?);
         self.trust_summary = Some(routes::spawn_trust_summary(&material, config).map_err(StartError::new)?);
-        Ok(())
-    }
-
-    fn open_listener(&mut self, config: &Config) -> Result<(), StartError> {
-        let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let routes = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
-        listener.serve(Router::new().with(routes)).map_err(StartError::new)?;
-        self.listener = Some(listener);
         Ok(())
     }
 

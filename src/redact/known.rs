@@ -1,49 +1,62 @@
-//! Values that are known to be secret, hidden wherever they stand.
+//! Secrets that this process has read, hidden wherever they turn up.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::known_values;
 
-/// Shorter values would hide harmless text everywhere.
-const MIN_CHARS: usize = 6;
+/// Shorter values are not looked for: they would hide words that have nothing to do with them.
+const MIN_BYTES: usize = 6;
 
-/// The secrets of one process, in each spelling in which they may turn up.
-#[derive(Default)]
-pub struct Known {
-    /// Longest first, so that no secret leaves the rest of a longer one behind.
-    values: Vec<String>,
-}
+/// Values that nothing shown may hold. `Debug` shows none of them.
+#[derive(Clone, Default)]
+pub struct KnownSecrets(Arc<Vec<String>>);
 
-impl Known {
-    /// Of `secrets`; those of fewer than six characters are not hidden.
-    pub fn new(secrets: impl IntoIterator<Item = String>) -> Known {
-        let mut spellings = BTreeSet::new();
-        for secret in secrets {
-            let secret = secret.trim();
-            if secret.chars().count() < MIN_CHARS {
+impl KnownSecrets {
+    /// Of those values that are long enough to be told from other text.
+    pub fn new(values: impl IntoIterator<Item = String>) -> KnownSecrets {
+        let mut all = Vec::new();
+        for value in values.into_iter().map(|value| value.trim().to_owned()) {
+            if value.len() < MIN_BYTES {
                 continue;
             }
             // As it stands inside a JSON string.
-            let quoted = serde_json::Value::from(secret).to_string();
-            spellings.insert(quoted[1..quoted.len() - 1].to_owned());
-            spellings.insert(secret.to_owned());
+            let quoted = Value::from(value.as_str()).to_string();
+            all.extend([quoted[1..quoted.len() - 1].to_owned(), value]);
         }
-        let mut values: Vec<String> = spellings.into_iter().collect();
-        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
-        Known { values }
+        let mut values = all;
+        // The longest first: one may be a part of another.
+        values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        values.dedup();
+        KnownSecrets(Arc::new(values))
     }
 
-    /// `text` without any of them.
+    /// `text` without them.
     pub fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
-        known_values(text, &values)
+        known_values(text, &self.0)
+    }
+
+    /// Replaces them in every text of a document.
+    pub fn hide_in_json(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Cow::Owned(shown) = self.hide(text) {
+                    *text = shown;
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.hide_in_json(item)),
+            Value::Object(members) => members.values_mut().for_each(|member| self.hide_in_json(member)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 }
 
-impl std::fmt::Debug for Known {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "<{} secrets>", self.values.len())
+impl fmt::Debug for KnownSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} secrets>", self.0.len())
     }
 }
 
@@ -52,12 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_hidden_in_each_spelling_and_the_longest_first() {
-        let known =
-            Known::new(["s3cret\"x".to_owned(), "s3cret".to_owned(), "short".to_owned(), String::new()]);
-        assert_eq!(known.hide("a s3cret\"x b s3cret c short"), "a [REDACTED] b [REDACTED] c short");
-        assert_eq!(known.hide(r#"{"a":"s3cret\"x"}"#), r#"{"a":"[REDACTED]"}"#);
-        assert!(matches!(known.hide("plain"), Cow::Borrowed("plain")));
-        assert_eq!(format!("{known:?}"), "<3 secrets>");
+    fn known_secrets_go_whatever_surrounds_them() {
+        let values = ["abcdefgh", "abcdefgh-longer", "short", "", "quoted\"secret"].map(str::to_owned);
+        let secrets = KnownSecrets::new(values);
+        assert_eq!(secrets.hide("x=abcdefgh-longer,abcdefghi short"), "x=[REDACTED],[REDACTED]i short");
+        let mut value = serde_json::json!({"a": ["abcdefgh", 1], "b": {"c": "no"}});
+        secrets.hide_in_json(&mut value);
+        assert_eq!(value, serde_json::json!({"a": ["[REDACTED]", 1], "b": {"c": "no"}}));
+        assert_eq!(secrets.hide(r#"{"a":"quoted\"secret"}"#), r#"{"a":"[REDACTED]"}"#);
+        assert_eq!(format!("{secrets:?}"), "<4 secrets>");
     }
 }

@@ -11,7 +11,7 @@ mod urls;
 mod values;
 
 pub use keys::{is_header_list_key, is_sensitive_key, is_sensitive_setting, setting_value};
-pub use known::Known;
+pub use known::KnownSecrets;
 pub use process::{arguments, environment};
 pub use text::{known_values, text};
 pub use urls::{origin, snapshot, urls_to_origins};

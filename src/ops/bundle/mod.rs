@@ -4,6 +4,7 @@
 //! process are hidden once more in the finished text of every member.
 
 mod archive;
+mod routes;
 mod runtime;
 #[cfg(test)]
 mod tests;
@@ -19,12 +20,12 @@ use time::{OffsetDateTime, UtcOffset};
 
 use self::archive::Member;
 use self::runtime::{list, object};
-use super::log::{Ring, duration_text, timestamp};
-use crate::config::{Config, Environment, known_secrets};
-use crate::net::Cancel;
-use crate::redact::{self, Known};
+use super::admin::{Admin, event_json};
+use super::log::{Ring, duration_text, time_text};
+use crate::config::{Config, Environment};
 
 pub use self::archive::Format;
+pub use self::routes::BundleRoutes;
 
 /// The window when none is asked for, and the longest.
 const DEFAULT_MINUTES: u64 = 30;
@@ -50,8 +51,6 @@ URLs, and every secret of the configuration wherever it stood. With raw HTTP log
 on, payloads are in here all the same: look through the files before you hand them on.
 ";
 
-/// Gives the JSON of one admin snapshot.
-pub type Snapshot = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
 /// Gives the text of a scrape, if there is one.
 pub type Scrape = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -61,8 +60,8 @@ pub struct Sources {
     pub ring: Arc<Ring>,
     /// Metrics.
     pub metrics: Scrape,
-    /// Names (`status`, …) and JSON of the snapshots, in the order of the archive.
-    pub snapshots: Vec<(&'static str, Snapshot)>,
+    /// Admin snapshots, and the secrets that are hidden everywhere.
+    pub admin: Arc<Admin>,
     /// The configuration.
     pub config: Config,
     /// The words behind the program's name.
@@ -74,7 +73,6 @@ pub struct Sources {
 /// Makes bundles.
 pub struct Bundle {
     sources: Sources,
-    known: Known,
     /// One bundle at a time: each may take tens of megabytes for a moment.
     making: Mutex<()>,
 }
@@ -129,8 +127,7 @@ pub fn asked(query: &str) -> (Duration, Format) {
 impl Bundle {
     /// Of these sources.
     pub fn new(sources: Sources) -> Bundle {
-        let known = Known::new(known_secrets(&sources.config, &sources.environment));
-        Bundle { sources, known, making: Mutex::new(()) }
+        Bundle { sources, making: Mutex::new(()) }
     }
 
     /// A bundle with the log events of the last `window`.
@@ -151,17 +148,26 @@ impl Bundle {
             self.member(LOGS, &events.text()),
             self.member(METRICS, &metrics),
         ];
-        for (name, snapshot) in &sources.snapshots {
-            let mut json: Value = serde_json::from_slice(&snapshot()).map_err(|_| ExportError::Build)?;
-            redact::admin_json(&mut json);
-            members.push(self.member(&format!("admin/{name}.json"), &pretty(&json)?));
+        let admin = &sources.admin;
+        let harpoon = object([
+            ("status", admin.harpoon_status()),
+            ("targets", admin.harpoon_targets()["targets"].take()),
+            ("calls", admin.harpoon_calls(None, usize::MAX)["calls"].take()),
+        ]);
+        for (name, snapshot) in [
+            ("admin/status.json", admin.status()),
+            ("admin/system.json", admin.system()),
+            ("admin/oauth.json", admin.oauth()),
+            ("admin/harpoon.json", harpoon),
+        ] {
+            members.push(self.member(name, &pretty(&snapshot)?));
         }
         let mut files = vec!["manifest.json".to_owned()];
         files.extend(members.iter().map(|member| member.name.clone()));
         let manifest = object([
-            ("generated_at", timestamp(now).into()),
-            ("window_start", timestamp(now - window).into()),
-            ("window_end", timestamp(now).into()),
+            ("generated_at", time_text(now).into()),
+            ("window_start", time_text(now - window).into()),
+            ("window_end", time_text(now).into()),
             ("window", duration_text(window).into()),
             ("event_count", events.lines.len().into()),
             ("events_left_out", events.left_out.into()),
@@ -181,7 +187,10 @@ impl Bundle {
     }
 
     fn member(&self, name: &str, text: &str) -> Member {
-        Member { name: name.to_owned(), content: self.known.hide(text).into_owned().into_bytes() }
+        Member {
+            name: name.to_owned(),
+            content: self.sources.admin.secrets().hide(text).into_owned().into_bytes(),
+        }
     }
 }
 
@@ -197,13 +206,14 @@ struct Events {
 impl Events {
     fn of(ring: &Arc<Ring>, since: OffsetDateTime) -> Events {
         let (mut events, mut seen, last) = (Events::default(), 0, ring.last_seq());
-        let never = Cancel::new();
         while seen < last {
-            let batch = ring.after(seen, BATCH, Duration::ZERO, &never);
+            let batch = ring.after(seen, BATCH);
             let Some(newest) = batch.last() else { break };
             seen = newest.seq;
             for event in batch.iter().filter(|event| event.seq <= last && event.time >= since) {
-                events.push(event.json() + "\n");
+                let mut line = String::new();
+                event_json(&mut line, event);
+                events.push(line + "\n");
             }
         }
         events

@@ -1,4 +1,3 @@
-use std::borrow::Cow;
 use std::io::Read;
 
 use flate2::read::GzDecoder;
@@ -6,7 +5,11 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::{FlagValues, load};
+use crate::net::Trust;
+use crate::ops::admin::Facts;
 use crate::ops::log::RingEvent;
+use crate::ops::{Metrics, ProxyHealth, State};
+use crate::redact::KnownSecrets;
 
 const TUNNEL: &str = "tunnel_0123456789abcdef0123456789abcdef";
 
@@ -21,32 +24,35 @@ fn environment(more: &[(&str, &str)]) -> Environment {
 }
 
 fn sources(ring: &Arc<Ring>, environment: &Environment) -> Sources {
+    let config = load(&FlagValues::default(), environment).unwrap();
     Sources {
         ring: Arc::clone(ring),
         metrics: Box::new(|| Some("liveness 1\n".to_owned())),
-        snapshots: vec![
-            (
-                "status",
-                Box::new(|| {
-                    br#"{"b":"https://u:p@h/x?y=z","a":{"Cookie":["c=d"]},"key":"known-api-key"}"#.to_vec()
-                }),
-            ),
-            ("system", Box::new(|| b"{}".to_vec())),
-            ("oauth", Box::new(|| b"{}".to_vec())),
-            ("harpoon", Box::new(|| b"{}".to_vec())),
-        ],
-        config: load(&FlagValues::default(), environment).unwrap(),
+        admin: Arc::new(admin(config.known_secrets(environment))),
+        config,
         arguments: vec!["run".to_owned()],
         environment: environment.clone(),
     }
 }
 
-fn plain<'a>(_: Option<&str>, text: &'a str) -> Cow<'a, str> {
-    text.into()
+fn admin(secrets: KnownSecrets) -> Admin {
+    let document =
+        || serde_json::json!({"b": "https://u:p@h/x?y=z", "a": {"Cookie": ["c=d"]}, "key": "known-api-key"});
+    Admin::new(crate::ops::admin::Sources {
+        facts: Facts::default(),
+        state: Arc::new(State::new()),
+        proxy_health: Arc::new(ProxyHealth::new(&[], Arc::new(Metrics::new()))),
+        log: None,
+        secrets,
+        channels: Box::new(Vec::new),
+        trust: Box::new(|| Trust::system().report()),
+        oauth: Some(Box::new(document)),
+        harpoon: None,
+    })
 }
 
 fn ring_of(messages: &[&str]) -> Arc<Ring> {
-    let ring = Arc::new(Ring::new(100, plain));
+    let ring = Arc::new(Ring::new(100, Arc::new(|_, text| text.into())));
     for message in messages {
         ring.push(RingEvent {
             seq: 0,
@@ -134,7 +140,7 @@ fn a_bundle_holds_nine_members_and_says_so() {
         text("tunnel-client.logs.ndjson").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(logs[1]["message"], "two with [REDACTED] inside");
     assert_eq!(
-        text("admin/status.json"),
+        text("admin/oauth.json"),
         "{\n  \"a\": {\n    \"Cookie\": \"[REDACTED]\"\n  },\n  \"b\": \"https://h/x\",\n  \"key\": \"[REDACTED]\"\n}\n"
     );
     let all: String = members.iter().map(|(_, text)| text.as_str()).collect();

@@ -49,7 +49,7 @@ impl Service for Routes {
             Response::error(500, "internal error")
         });
         // A peer that has gone, or does not take the answer, is no error of ours.
-        let _ = send(response, exchange);
+        let _ = send(response, head, exchange);
     }
 
     fn refusal(&self, status: u16, reason: &str) -> front::Response {
@@ -62,12 +62,15 @@ impl Service for Routes {
     }
 }
 
-fn send(response: Response, exchange: &mut Exchange<'_>) -> io::Result<()> {
+fn send(response: Response, head: &Head, exchange: &mut Exchange<'_>) -> io::Result<()> {
     let Response { status, headers, content } = response;
     let response = rendered(status, &headers);
     match content {
         Content::Bytes(bytes) => exchange.respond(&response.with_body(bytes)),
         Content::Stream(produce) => {
+            // For proxies that would otherwise take a silent stream for one that has ended.
+            let kept = head.http11 && head.keep_alive;
+            let response = if kept { response.header("Connection", "keep-alive") } else { response };
             let mut stream = Stream(exchange.stream(&response));
             // The head leaves before the first piece, which may be long in coming.
             stream.0.flush()?;

@@ -49,6 +49,12 @@ pub struct LogHandle {
     ring: Option<Arc<Ring>>,
 }
 
+impl fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogHandle").field("ring", &self.ring.is_some()).finish()
+    }
+}
+
 /// Installs the log, for good. Every event carries `fields`; `ring`, when given, gets the events
 /// that pass the level.
 ///
@@ -72,8 +78,12 @@ pub fn install(settings: &Log, fields: Fields, ring: Option<Arc<Ring>>) -> Resul
 ///
 /// # Errors
 /// As [`install`].
-pub fn install_on_stderr(settings: &Log, fields: Fields) -> Result<LogHandle, LogError> {
-    install_to(settings, fields, None, Destination::Stderr)
+pub fn install_on_stderr(
+    settings: &Log,
+    fields: Fields,
+    ring: Option<Arc<Ring>>,
+) -> Result<LogHandle, LogError> {
+    install_to(settings, fields, ring, Destination::Stderr)
 }
 
 /// Installs plain lines on standard error from `level` on, for a process that is no client and has no
@@ -173,7 +183,7 @@ mod tests {
         std::fs::write(&path, "before\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         settings.file = Some(path.clone());
-        let ring = Arc::new(Ring::new(2, |_, text| text.replace("hidden", "[REDACTED]").into()));
+        let ring = Arc::new(Ring::new(2, Arc::new(|_, text| text.replace("hidden", "[REDACTED]").into())));
         let fields = Fields { client_instance_id: "abc".into(), tunnel_id: None };
         let log = install(&settings, fields, Some(ring)).unwrap();
         assert!(matches!(install(&settings, Fields::default(), None), Err(LogError::Installed)));

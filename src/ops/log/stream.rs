@@ -161,8 +161,12 @@ fn takes_more(fd: BorrowedFd<'_>, patience: Duration) -> bool {
 
 /// The time on the clocks of this host.
 pub(super) fn now() -> OffsetDateTime {
-    let utc = OffsetDateTime::now_utc();
-    utc.to_offset(UtcOffset::local_offset_at(utc).unwrap_or(UtcOffset::UTC))
+    local_time(OffsetDateTime::now_utc())
+}
+
+/// The same moment on the clocks of this host.
+pub(crate) fn local_time(at: OffsetDateTime) -> OffsetDateTime {
+    at.to_offset(UtcOffset::local_offset_at(at).unwrap_or(UtcOffset::UTC))
 }
 
 impl Log for StreamSink {
