@@ -11,13 +11,16 @@ mod probing;
 mod proxy_checks;
 mod routes;
 mod stopping;
+mod systemd;
 
 use std::fmt;
+use std::process::Child;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use material::{Material, MaterialError};
+pub use systemd::Notifier;
 
 use crate::config::Config;
 use crate::control_plane::{Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings};
@@ -66,6 +69,7 @@ pub struct Daemon {
     proxy_health: Arc<ProxyHealth>,
     proxy_checks: Option<ProxyChecks>,
     trust_summary: Option<JoinHandle<()>>,
+    browser: Option<Child>,
 }
 
 /// The client could not be started; what had been started is stopped again.
@@ -123,6 +127,7 @@ impl Daemon {
             pid_file: None,
             proxy_checks: None,
             trust_summary: None,
+            browser: None,
         };
         match daemon.start_parts(config, material) {
             Ok(()) => Ok(daemon),
@@ -234,6 +239,11 @@ impl Daemon {
     /// What is known about the proxies in use.
     pub fn proxy_health(&self) -> &Arc<ProxyHealth> {
         &self.proxy_health
+    }
+
+    /// Fires when the local listener is lost: the client must not run on unobserved.
+    pub fn lost(&self) -> Cancel {
+        self.listener.as_ref().map(Listener::lost).unwrap_or_default()
     }
 
     /// Base URL of the local listener, if it is open.

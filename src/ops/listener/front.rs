@@ -12,13 +12,14 @@ use super::Limits;
 use super::request::Request;
 use super::response::{Content, Response, Stream};
 use super::router::Router;
+use crate::net::Cancel;
 use crate::net::front::{self, Bound, Exchange, Front, Head, Service, Settings, WhenFull};
 
 /// Longest head of a request, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Serves `router` on `bound` within `limits`.
-pub(super) fn start(bound: Bound, limits: &Limits, router: Router) -> io::Result<Front> {
+/// Serves `router` on `bound` within `limits`; fires `lost` when `bound` accepts no more.
+pub(super) fn start(bound: Bound, limits: &Limits, router: Router, lost: &Cancel) -> io::Result<Front> {
     let limits = front::Limits {
         head: limits.head,
         head_bytes: HEAD_BYTES,
@@ -30,8 +31,10 @@ pub(super) fn start(bound: Bound, limits: &Limits, router: Router) -> io::Result
         connections: limits.connections,
     };
     let settings = Settings { name: "health", limits, when_full: WhenFull::Evict };
-    Front::start(vec![bound], settings, Arc::new(Routes(router)), |error| {
+    let lost = lost.clone();
+    Front::start(vec![bound], settings, Arc::new(Routes(router)), move |error| {
         log::error!(target: "health", error:%; "health server error");
+        lost.cancel();
     })
 }
 

@@ -25,8 +25,8 @@ use rustix::process::{Resource, getrlimit};
 use self::bind::{Listening, SocketFile};
 use self::files::OwnFile;
 use crate::config::Health;
-use crate::net::Deadline;
 use crate::net::front::{Bound, Front};
+use crate::net::{Cancel, Deadline};
 
 pub use self::bind::ListenError;
 pub use self::files::{FileError, PidFile, PidFileError};
@@ -112,6 +112,7 @@ pub struct Listener {
     url_file: Option<OwnFile>,
     serving: Mutex<Option<Front>>,
     stopped: Mutex<bool>,
+    lost: Cancel,
 }
 
 impl Listener {
@@ -149,6 +150,7 @@ impl Listener {
             url_file: None,
             serving: Mutex::new(None),
             stopped: Mutex::new(false),
+            lost: Cancel::new(),
         };
         if let Some(path) = &settings.url_file {
             let file = OwnFile::write(path, listener.base_url.clone(), 0o600, true);
@@ -172,8 +174,13 @@ impl Listener {
             Listening::Tcp(listener) => Bound::tcp(listener)?,
             Listening::Unix { listener, file } => Bound::unix(listener, file.path())?,
         };
-        *serving = Some(front::start(bound, &self.limits, router)?);
+        *serving = Some(front::start(bound, &self.limits, router, &self.lost)?);
         Ok(())
+    }
+
+    /// Fires when it can accept nothing more, though nobody has stopped it.
+    pub fn lost(&self) -> Cancel {
+        self.lost.clone()
     }
 
     /// `http://host:port` or `http+unix://…`, without a path.

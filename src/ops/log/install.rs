@@ -1,11 +1,11 @@
 //! Installing the sinks, once per process, and the live level.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use log::LevelFilter;
 use simplelog::{CombinedLogger, SharedLogger};
@@ -43,10 +43,17 @@ impl fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
-/// The installed log: its level and its ring.
+/// The installed log: its level, its ring and its file.
 #[derive(Clone)]
 pub struct LogHandle {
     ring: Option<Arc<Ring>>,
+    file: Option<LogFile>,
+}
+
+#[derive(Clone)]
+struct LogFile {
+    path: PathBuf,
+    open: Arc<Mutex<File>>,
 }
 
 impl fmt::Debug for LogHandle {
@@ -104,14 +111,12 @@ fn install_to(
     ring: Option<Arc<Ring>>,
     stream: Destination,
 ) -> Result<LogHandle, LogError> {
-    let destination = match &settings.file {
-        Some(path) => {
-            let mut options = OpenOptions::new();
-            let file = options.append(true).create(true).mode(0o600).open(path);
-            Destination::File(file.map_err(|error| LogError::Open { path: path.clone(), error })?)
-        }
-        None => stream,
-    };
+    let file = settings.file.as_ref().map(|path| {
+        let file = open(path).map_err(|error| LogError::Open { path: path.clone(), error })?;
+        Ok(LogFile { path: path.clone(), open: Arc::new(Mutex::new(file)) })
+    });
+    let file = file.transpose()?;
+    let destination = file.as_ref().map_or(stream, |file| Destination::File(Arc::clone(&file.open)));
     let mut sinks: Vec<Box<dyn SharedLogger>> =
         vec![Box::new(StreamSink::new(shape(settings), fields.clone(), destination))];
     if let Some(ring) = &ring {
@@ -120,7 +125,11 @@ fn install_to(
     // `CombinedLogger::init` would change the level even when it fails.
     log::set_boxed_logger(CombinedLogger::new(sinks)).map_err(|_| LogError::Installed)?;
     log::set_max_level(filter(settings.level));
-    Ok(LogHandle { ring })
+    Ok(LogHandle { ring, file })
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 fn shape(settings: &Log) -> Shape {
@@ -155,6 +164,27 @@ impl LogHandle {
     /// Changes the live level of every sink at once.
     pub fn set_level(&self, level: LogLevel) {
         log::set_max_level(filter(level));
+    }
+
+    /// Whether the log goes to a file, which [`LogHandle::reopen`] can open anew.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Opens the log file anew, for whoever has renamed it away to rotate it. Should that fail, the log goes on
+    /// in the old file.
+    pub fn reopen(&self) {
+        let Some(file) = &self.file else { return };
+        let path = file.path.display();
+        match open(&file.path) {
+            Ok(new) => {
+                *file.open.lock().unwrap_or_else(PoisonError::into_inner) = new;
+                log::info!(target: "process", path:%; "log file reopened");
+            }
+            Err(error) => {
+                log::warn!(target: "process", path:%, error:% = reason(&error); "log file could not be reopened");
+            }
+        }
     }
 
     /// The newest events, when a ring was installed.
@@ -202,7 +232,13 @@ mod tests {
         );
         assert!(text.contains(" level=DEBUG msg=two client_instance_id=abc component=controlplane\n"));
         assert!(!text.contains("below") && !text.contains("not ours"), "{text}");
-        assert!(log.ring().is_some());
+        assert!(log.ring().is_some() && log.has_file());
+        std::fs::rename(&path, dir.path().join("log.1")).unwrap();
+        log.reopen();
+        log::info!(target: "health", "three");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(" msg=three ") && !text.contains(" msg=two "), "{text}");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
