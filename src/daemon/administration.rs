@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, McpTarget, Switch};
+use crate::config::{Config, Environment, McpTarget, Switch};
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
 use crate::mcp::stdio::{ChildMode, StdioBinding};
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
+use crate::ops::bundle::{self, Bundle, BundleRoutes};
 use crate::ops::listener::{Guarded, HealthRoutes, Listener, Router};
+
+use crate::ops::ui::UiRoutes;
 
 use super::announce::main_url;
 use super::material::{BuiltBinding, Material};
@@ -30,12 +33,30 @@ impl Daemon {
         let listener = Listener::bind(&config.health).map_err(StartError::new)?;
         let admin = Arc::new(self.admin(config, material, built, &listener));
         let health = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
-        let guarded = Guarded::new(config.admin_ui.allow_remote, listener.host())
-            .with(AdminRoutes::new(admin, listener.stream_limit()));
+        let mut guarded = Guarded::new(config.admin_ui.allow_remote, listener.host())
+            .with(AdminRoutes::new(Arc::clone(&admin), listener.stream_limit()))
+            .with(UiRoutes);
+        if let Some(bundle) = self.bundle(config, admin) {
+            guarded = guarded.with(BundleRoutes::new(Arc::new(bundle)));
+        }
         log::info!(target: "tunnel_client", path = "/"; "admin ui enabled");
         listener.serve(Router::new().with(health).with(guarded)).map_err(StartError::new)?;
         self.listener = Some(listener);
         Ok(())
+    }
+
+    /// The maker of support bundles; none without a ring.
+    fn bundle(&self, config: &Config, admin: Arc<Admin>) -> Option<Bundle> {
+        let ring = Arc::clone(admin.log()?.ring()?);
+        let (state, metrics) = (Arc::clone(&self.state), self.observers.metrics());
+        Some(Bundle::new(bundle::Sources {
+            ring,
+            metrics: Box::new(move || Some(metrics.scrape(state.readiness().status == 200))),
+            admin,
+            config: config.clone(),
+            arguments: std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect(),
+            environment: Environment::of_process(),
+        }))
     }
 
     fn admin(
@@ -91,7 +112,7 @@ impl Daemon {
             state: Arc::clone(&self.state),
             proxy_health: Arc::clone(&self.proxy_health),
             log: self.options.log.clone(),
-            secrets: config.known_secrets(),
+            secrets: config.known_secrets(&Environment::of_process()),
             channels: Box::new(move || {
                 let now = |(report, child): &(ChannelReport, Option<Arc<Binding>>)| {
                     let mut report = report.clone();
