@@ -22,8 +22,7 @@ pub(super) static COMMAND: Node = Node {
     summary: "Run the client in the foreground",
     settings: settings::ALL,
     flags: settings::RUN_FLAGS,
-    // Extra words are reported in the log and otherwise ignored: service files in the field have them.
-    kind: Shape::Command { words: Words::Any(""), help: Some(help::run), main },
+    kind: Shape::Command { words: Words::None, help: Some(help::run), main },
     ..Node::BLANK
 };
 
@@ -47,7 +46,7 @@ fn main(call: &Call) -> Result<(), Failure> {
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
     install(&config.log, fields, None).map_err(start_failure)?;
-    warn(&config, &call.words);
+    warn(&config);
     let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET };
     let daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
     let _force = daemon.kill_on(&force);
@@ -61,12 +60,9 @@ fn start_failure(error: impl std::fmt::Display) -> Failure {
 }
 
 /// What the operator should know, before anything is opened.
-fn warn(config: &Config, positionals: &[String]) {
+fn warn(config: &Config) {
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
-    }
-    if !positionals.is_empty() {
-        log::warn!(target: "process", arguments = positionals.len(); "arguments that are no flags are ignored");
     }
     if config.log.http_raw_unsafe {
         log::warn!(target: "process",

@@ -172,7 +172,7 @@ impl Loader<'_> {
                 });
                 let place = format!("{}[{}]", setting.yaml, entry.index);
                 let parts = parts.filter(|(_, text)| !text.is_empty()).collect();
-                found.push((parts, self.document.place(&place, entry.line)));
+                found.push((parts, self.document.place(&place, entry.at)));
             }
         }
         (!self.document.broken.contains(setting.yaml)).then_some(found)
