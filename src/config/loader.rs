@@ -176,6 +176,15 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Which layer speaks, for a message about a value that was looked up before.
+    pub(crate) fn source(&mut self, setting: &'static Setting) -> Source {
+        let found = match setting.kind {
+            Kind::List(_) => self.list(setting).found().map(|(_, source)| source),
+            _ => self.text(setting).found().map(|found| found.source),
+        };
+        found.unwrap_or(Source::Default)
+    }
+
     /// Text or nothing; blank is nothing.
     pub(crate) fn optional_text(&mut self, setting: &'static Setting) -> Option<String> {
         self.text(setting).found().map(|found| found.text).filter(|text| !text.trim().is_empty())

@@ -264,7 +264,8 @@ impl Loader<'_> {
                 ),
                 _ => continue,
             };
-            self.findings.error(ErrorKind::Other, wrong);
+            let source = self.source(&settings::CONTROL_PLANE_POLL_CHANNELS);
+            self.findings.error(ErrorKind::Other, format!("{wrong} ({source})"));
         }
     }
 }
