@@ -7,10 +7,10 @@ use crate::daemon::{Daemon, Material, Options};
 use crate::ids::random_hex;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
-use crate::ops::log::{Fields, install};
+use crate::ops::log::{Fields, install, install_beside_status};
 
 use super::tree::{Call, Node, Shape, Words};
-use super::{Failure, help, signals};
+use super::{Failure, help, signals, status};
 
 /// All of a stop has to fit in it.
 const STOP_BUDGET: Duration = Duration::from_secs(15);
@@ -45,13 +45,19 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(start_failure)?;
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
+    let human = status::is_wanted(&config.log);
+    let install = if human { install_beside_status } else { install };
     install(&config.log, fields, None).map_err(start_failure)?;
     warn(&config);
     let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET };
     let daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
     let _force = daemon.kill_on(&force);
-    daemon.announce(&config, &stop);
-    stop.wait_forever();
+    if human {
+        status::follow(&config, &daemon, &stop);
+    } else {
+        daemon.announce(&config, &stop);
+        stop.wait_forever();
+    }
     daemon.stop().map_err(|error| Failure::new(format!("stop tunnel-client: {error}")))
 }
 

@@ -245,7 +245,7 @@ fn walk<'a>(route: &mut Route<'a>, arguments: &[&'a str]) -> Result<Walked, Fail
 
 fn enter(route: &Route<'_>) -> Result<(), Failure> {
     let node = route.last();
-    let show_help = || help::print(&help::of(&route.nodes));
+    let show_help = || help::show(&help::of(&route.nodes));
     if route.help {
         return show_help();
     }

@@ -18,7 +18,7 @@ mod text;
 
 pub use admission::COMPONENTS;
 pub use format::{Fields, Shape};
-pub use install::{LogError, LogHandle, install, install_on_stderr, install_plain};
+pub use install::{LogError, LogHandle, install, install_beside_status, install_on_stderr, install_plain};
 pub use ring::{Redact, Ring, RingEvent, RingValue};
 pub use stream::STALL_LIMIT;
 pub use text::{Json, List, duration_text};

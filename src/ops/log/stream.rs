@@ -49,6 +49,8 @@ pub(super) struct StreamSink {
     shape: Shape,
     fields: Fields,
     destination: Destination,
+    /// Events below it are for other sinks, whatever the live level.
+    least: LevelFilter,
     /// Pipes, sockets and terminals: their reader may stall.
     can_stall: bool,
     /// Orders the lines. Held across one write, which a stalled reader delays by [`STALL_LIMIT`] once.
@@ -68,7 +70,19 @@ impl StreamSink {
         let can_stall = destination.with_fd(|fd| {
             fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile)
         });
-        StreamSink { shape, fields, destination, can_stall, flow: Mutex::default() }
+        StreamSink {
+            shape,
+            fields,
+            destination,
+            least: LevelFilter::Trace,
+            can_stall,
+            flow: Mutex::default(),
+        }
+    }
+
+    /// With nothing below `level`.
+    pub(super) fn at_least(self, level: LevelFilter) -> StreamSink {
+        StreamSink { least: level, ..self }
     }
 
     fn write(&self, record: &Record<'_>, component: Option<&str>) {
@@ -167,7 +181,7 @@ pub(super) fn now() -> OffsetDateTime {
 
 impl Log for StreamSink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= log::max_level() && metadata.level() <= self.least
     }
 
     fn log(&self, record: &Record<'_>) {
