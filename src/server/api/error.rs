@@ -17,6 +17,12 @@ pub(super) mod code {
     pub(crate) const QUEUE_FULL: &str = "tunnel_queue_full";
     pub(crate) const MISMATCH: &str = "tunnel_request_mismatch";
     pub(crate) const UNAVAILABLE: &str = "tunnel_transport_unavailable";
+    pub(crate) const SHIM_CALL_FAILED: &str = "oauth_shim_harpoon_call_failed";
+    pub(crate) const SHIM_INVALID_URI: &str = "oauth_shim_invalid_target_uri";
+    pub(crate) const SHIM_NOT_FOUND: &str = "oauth_shim_target_not_found";
+    pub(crate) const SHIM_NO_AUDIENCE: &str = "oauth_shim_audience_unavailable";
+    pub(crate) const SHIM_TIMEOUT: &str = "oauth_shim_upstream_timeout";
+    pub(crate) const SHIM_UNSHIMMABLE: &str = "oauth_shim_unshimmable_endpoint";
     pub(crate) const USE_FORBIDDEN: &str = "tunnel_use_forbidden";
 }
 

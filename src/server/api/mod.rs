@@ -20,6 +20,7 @@ mod public_url;
 mod query;
 mod relay;
 mod route;
+mod shim;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -91,6 +92,7 @@ pub(super) struct Api {
     access: RwLock<Arc<Access>>,
     requests: metrics::Requests,
     exchange_ids: ExchangeIds,
+    shim: shim::Shim,
 }
 
 impl Api {
@@ -105,6 +107,7 @@ impl Api {
             access: RwLock::new(Arc::new(access)),
             requests: metrics::Requests::new(),
             exchange_ids: ExchangeIds::new()?,
+            shim: shim::Shim::default(),
         })
     }
 
@@ -136,8 +139,8 @@ impl Api {
             Route::ProtectedResource { tunnel } if serves.connector => {
                 return self.discovery(head, exchange, tunnel);
             }
-            Route::Oauth if serves.connector => {
-                error(501, None, "OAuth is not served here").header("Cache-Control", "no-store")
+            Route::AuthorizationServer { tunnel, server, part } if serves.connector => {
+                return self.authorization_server(head, exchange, (tunnel, server, part));
             }
             Route::Tunnels
             | Route::Tunnel { .. }
