@@ -9,6 +9,7 @@ mod material;
 mod observe;
 mod probing;
 mod proxy_checks;
+mod registering;
 mod routes;
 mod stopping;
 
@@ -26,7 +27,7 @@ use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
-use crate::oauth::{self, Registration};
+use crate::oauth::{self, PrivateHosts};
 use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
 use crate::ops::{ProxyHealth, State};
 
@@ -167,10 +168,11 @@ impl Daemon {
         let main =
             bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
         let wait = config.mcp.startup_wait_timeout;
+        let hosts = PrivateHosts::new(&config.harpoon);
         let subject = Subject {
             main: main.clone(),
             unix_socket: main_socket(config),
-            register: Box::new(|_| Registration::default()),
+            register: Box::new(move |entries| registering::register(entries, &hosts, &|_, _| Ok(()))),
         };
         let discovering = Discovering::prepare(subject, &self.mcp_cut, &self.state);
         let dispatcher = Dispatcher::start(Setup {
