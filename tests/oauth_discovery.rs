@@ -227,7 +227,7 @@ fn a_command_carries_nothing_to_the_servers() {
         &server.url(),
         &[
             "--mcp.extra-headers",
-            "X-S: static,X-T: static",
+            "X-S: static; X-T: static",
             "--mcp.discovery-extra-headers",
             "X-T: discovery",
         ],
@@ -341,7 +341,7 @@ fn a_client_that_does_not_poll_main_asks_nothing() {
     let (main, tools) = (Site::tcp(plain), Site::tcp(plain));
     let entry = format!("channel=tools,url={}", tools.url());
     let client =
-        start(&plane, &main.url(), &["--mcp.server-url", &entry, "--control-plane.poll-channels", "tools"]);
+        start(&plane, &main.url(), &["--mcp.server-url", &entry, "--control-plane.poll-channel", "tools"]);
     client.wait_ready();
     plane.call_on("tools", "echo", "{}");
     assert!(main.seen().is_empty());
@@ -353,7 +353,7 @@ fn no_secret_of_a_url_is_told() {
     let plane = Plane::start();
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://user:s3cr3t-user@{gone}/s3cr3t-path?key=s3cr3t-query");
-    let client = start(&plane, &url, &["--log.level", "debug"]);
+    let client = start(&plane, &url, &["--log.format", "struct-text", "--log.level", "debug"]);
     let body = wait_readyz(&client, 503, "oauth discovery failed: ");
     assert!(body.contains(&format!("http://{gone}")) && !body.contains("s3cr3t"), "{body}");
     client.wait_output("OAuth discovery failed");
