@@ -30,6 +30,9 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     if let Some(probing) = &daemon.probing {
         probing.cancel();
     }
+    if let Some(discovering) = &daemon.discovering {
+        discovering.cancel();
+    }
     drop(daemon.metadata.take());
     drop(daemon.proxy_checks.take());
     if let Some(dispatcher) = daemon.dispatcher.take() {
@@ -57,6 +60,7 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     if let Some(browser) = &mut daemon.browser {
         let _ = browser.try_wait();
     }
+    drop(daemon.discovering.take());
     if let Some(summary) = daemon.trust_summary.take() {
         let _ = summary.join();
     }
