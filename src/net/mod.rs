@@ -23,6 +23,7 @@ mod tls;
 mod waker;
 
 pub use self::backoff::{Backoff, retry_after};
+pub(crate) use self::basic_auth::base64;
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
