@@ -1,8 +1,9 @@
 //! Connects a private MCP server to a control plane over outbound HTTPS only.
 //!
 //! `ARCHITECTURE.md` tells the story. The rooms, ground floor first, each importing only those before
-//! it: `ids`, `net`, `jsonrpc`, `secret`, `redact`, `config`, `mcp`, `control_plane`, `harpoon`, `dispatch`,
-//! `ops`, `server`, `daemon`, `cli`. The invariant that binds them all: every command taken from the control
+//! it: `ids`, `net`, `jsonrpc`, `secret`, `redact`, `config`, `mcp`, `control_plane`, `oauth`, `harpoon`,
+//! `dispatch`, `ops`, `server`, `daemon`, `cli`. The invariant that binds them all: every command taken from
+//! the control plane ends in exactly one terminal answer, unless its deadline passed.
 //! plane ends in exactly one terminal answer, unless its deadline passed.
 
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod ids;
 pub mod jsonrpc;
 pub mod mcp;
 pub mod net;
+pub mod oauth;
 pub mod ops;
 pub mod redact;
 pub mod secret;

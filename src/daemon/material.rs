@@ -16,13 +16,15 @@ use crate::mcp::http::{HttpBinding, HttpObserver, HttpTarget};
 use crate::mcp::stdio::{Redactor, StdioBinding, StdioTarget};
 use crate::net::{
     Cancel, ClientCertificate, HttpClient, Limits, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Route,
-    Trust, Via,
+    Trust, Via, is_no_server_address,
 };
 
 use super::routes::{self, KnownRoute};
 
 /// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
 const SPARE_CONNECTIONS: usize = 2;
+/// Idle connections kept to authorization servers.
+const OUTSIDE_CONNECTIONS: usize = 1;
 
 /// Loaded and checked, nothing opened.
 pub struct Material {
@@ -30,6 +32,8 @@ pub struct Material {
     control_plane: Route,
     /// One for each binding of the configuration, in order; none for a child process.
     mcp: Vec<Option<Route>>,
+    /// The way to other origins than the server's of the main channel, for OAuth metadata.
+    outside: Option<Route>,
     routes: Vec<KnownRoute>,
 }
 
@@ -65,8 +69,10 @@ impl Material {
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
         let mcp: Vec<_> = mcp.collect::<Result<_, _>>()?;
+        let main = config.mcp.bindings.iter().find(|binding| binding.channel.is_main());
+        let outside = main.map(|main| outside_route(&main.target, &trust)).transpose()?.flatten();
         let routes = routes::all(config, &control_plane, &mcp)?;
-        Ok(Material { trust, control_plane, mcp, routes })
+        Ok(Material { trust, control_plane, mcp, outside, routes })
     }
 
     /// Whom TLS trusts.
@@ -118,6 +124,10 @@ impl Material {
                 let binding = match (target, route) {
                     (McpTarget::Http { url, .. }, Some(route)) if polled => {
                         let binding = http_binding(url, route, config, cut);
+                        let binding = match self.outside.as_ref().filter(|_| channel.is_main()) {
+                            Some(route) => binding.with_outside(HttpClient::new(route, cut)),
+                            None => binding,
+                        };
                         Binding::Http(match &observer {
                             Some(observer) => binding.with_observer(Arc::clone(observer)),
                             None => binding,
@@ -193,6 +203,19 @@ fn mcp_route(target: &McpTarget, mcp: &Mcp, trust: &Trust) -> Result<Option<Rout
         accept_gzip: true,
         limits: limits(mcp.max_concurrent_requests),
         ..Route::new(via, trust.clone())
+    }))
+}
+
+/// The way to the metadata that the server at `target` refers to. Neither its socket nor its client
+/// certificate are for them, and nothing but a hostile document would name the host's own surroundings.
+fn outside_route(target: &McpTarget, trust: &Trust) -> Result<Option<Route>, MaterialError> {
+    let McpTarget::Http { url, proxy, .. } = target else { return Ok(None) };
+    let literal = url.host_str().map(|host| host.trim_matches(['[', ']'])).and_then(|host| host.parse().ok());
+    Ok(Some(Route {
+        accept_gzip: true,
+        only_servers: !literal.is_some_and(is_no_server_address),
+        limits: limits(OUTSIDE_CONNECTIONS),
+        ..Route::new(Via::Proxies(policy(proxy)?), trust.clone())
     }))
 }
 

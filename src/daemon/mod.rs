@@ -4,6 +4,7 @@
 //! order, within the budget, on every path out.
 
 mod announce;
+mod discovering;
 mod material;
 mod observe;
 mod probing;
@@ -12,21 +13,24 @@ mod routes;
 mod stopping;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use material::{Material, MaterialError};
 
-use crate::config::Config;
+use crate::config::{Config, McpTarget};
 use crate::control_plane::{Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings};
 use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
+use crate::oauth::{self, Registration};
 use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
 use crate::ops::{ProxyHealth, State};
 
+use discovering::{Discovering, Subject};
 use observe::Observers;
 use probing::Probing;
 use proxy_checks::ProxyChecks;
@@ -58,6 +62,7 @@ pub struct Daemon {
     metadata: Option<MetadataFetch>,
     poller: Option<PollerHandle>,
     probing: Option<Probing>,
+    discovering: Option<Discovering>,
     pid_file: Option<PidFile>,
     proxy_health: Arc<ProxyHealth>,
     proxy_checks: Option<ProxyChecks>,
@@ -116,6 +121,7 @@ impl Daemon {
             metadata: None,
             poller: None,
             probing: None,
+            discovering: None,
             pid_file: None,
             proxy_checks: None,
             trust_summary: None,
@@ -158,11 +164,21 @@ impl Daemon {
                 self.gate_readiness(&built.channel, &built.binding);
             }
         }
+        let main =
+            bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
+        let wait = config.mcp.startup_wait_timeout;
+        let subject = Subject {
+            main: main.clone(),
+            unix_socket: main_socket(config),
+            register: Box::new(|_| Registration::default()),
+        };
+        let discovering = Discovering::prepare(subject, &self.mcp_cut, &self.state);
         let dispatcher = Dispatcher::start(Setup {
             capacity: config.control_plane.max_inflight,
             workers: config.mcp.max_concurrent_requests,
             connection_ttl: config.mcp.connection_max_ttl,
             routes: bindings.iter().cloned().collect(),
+            discovery: discovering.on_command(),
             poster: Arc::clone(&client) as _,
             observer: Arc::clone(&self.observers) as _,
         })
@@ -172,12 +188,10 @@ impl Daemon {
         self.dispatcher = Some(dispatcher);
         self.metadata = Some(MetadataFetch::spawn(Arc::clone(&client)).map_err(StartError::new)?);
 
-        let main =
-            bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
-        let wait = config.mcp.startup_wait_timeout;
         let probing = Probing::start(main, wait, &self.mcp_cut, &self.state).map_err(StartError::new)?;
         let gate = probing.gate(wait, &self.state);
         self.probing = Some(probing);
+        self.discovering.insert(discovering).start(wait, &self.state).map_err(StartError::new)?;
         let poller = Poller {
             client,
             sink: Arc::new(queue),
@@ -235,6 +249,11 @@ impl Daemon {
         &self.poll_state
     }
 
+    /// What is known about OAuth discovery; none before the start.
+    pub fn oauth(&self) -> Option<&Arc<oauth::Status>> {
+        self.discovering.as_ref().map(Discovering::status)
+    }
+
     /// What is known about the proxies in use.
     pub fn proxy_health(&self) -> &Arc<ProxyHealth> {
         &self.proxy_health
@@ -257,6 +276,15 @@ impl Daemon {
     pub fn stop(self) -> Result<(), StopError> {
         let deadline = Deadline::at(Instant::now() + self.options.stop_budget);
         stopping::stop(self, deadline)
+    }
+}
+
+/// The socket behind which the server of channel `main` is.
+fn main_socket(config: &Config) -> Option<PathBuf> {
+    let main = config.mcp.bindings.iter().find(|binding| binding.channel.is_main())?;
+    match &main.target {
+        McpTarget::Http { unix_socket, .. } => unix_socket.clone(),
+        McpTarget::Stdio { .. } => None,
     }
 }
 

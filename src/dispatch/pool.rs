@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::control_plane::Command;
 use crate::net::{Cancel, Deadline};
+use crate::oauth::Discovery;
 
 use super::command::Site;
 use super::queue::Taken;
@@ -38,6 +39,8 @@ pub struct Setup {
     pub connection_ttl: Duration,
     /// Where commands go.
     pub routes: Routes,
+    /// What answers an `oauth_discovery` for `main`; none when there is nothing to discover.
+    pub discovery: Option<Arc<Discovery>>,
     /// Where responses go.
     pub poster: Arc<dyn Poster>,
     /// Who wants to know.
@@ -63,6 +66,7 @@ struct Shared {
     /// The system refused a thread.
     short_of_threads: AtomicBool,
     routes: Routes,
+    discovery: Option<Arc<Discovery>>,
     connection_ttl: Duration,
     poster: Arc<dyn Poster>,
     observer: Arc<dyn Observer>,
@@ -88,6 +92,7 @@ impl Dispatcher {
             handles: Mutex::default(),
             short_of_threads: AtomicBool::new(false),
             routes: setup.routes,
+            discovery: setup.discovery,
             connection_ttl: setup.connection_ttl,
             poster: setup.poster,
             observer: setup.observer,
@@ -177,7 +182,12 @@ impl Shared {
             }
             self.contained(&command, |reply| {
                 self.observer.worker_busy();
-                let site = Site { routes: &self.routes, ttl: self.connection_ttl, observer: &*self.observer };
+                let site = Site {
+                    routes: &self.routes,
+                    discovery: self.discovery.as_deref(),
+                    ttl: self.connection_ttl,
+                    observer: &*self.observer,
+                };
                 command::process(&command, place, &site, reply);
             });
             let _ = catch_unwind(AssertUnwindSafe(|| self.observer.worker_idle()));

@@ -13,6 +13,7 @@ mod send;
 mod stream;
 
 pub use discovery::{DiscoveryReply, DiscoveryRequest, DiscoveryScope, resource_metadata_urls};
+pub use headers::same_origin;
 
 pub use observe::{HttpObserver, HttpSent};
 
@@ -49,6 +50,8 @@ pub struct HttpBinding {
     target: HttpTarget,
     uri: Option<Uri>,
     client: HttpClient,
+    /// Fetches the metadata that are on other origins.
+    outside: Option<HttpClient>,
     cancel: Cancel,
     layers: Layers,
     post_headers: HeaderMap,
@@ -75,6 +78,7 @@ impl HttpBinding {
             observed: Observed::new(&target.url, None),
             target,
             client,
+            outside: None,
             cancel: Cancel::new(),
             post_headers: headers::built_in(Some(headers::ACCEPT_BOTH), Some(JSON)),
             delete_headers: headers::built_in(None, None),
@@ -87,6 +91,13 @@ impl HttpBinding {
     /// the client.
     pub fn with_cancel(mut self, cancel: &Cancel) -> HttpBinding {
         self.cancel = cancel.clone();
+        self
+    }
+
+    /// Fetches metadata on other origins than the endpoint's through `outside`: neither the server's Unix
+    /// socket nor its certificate is theirs.
+    pub fn with_outside(mut self, outside: HttpClient) -> HttpBinding {
+        self.outside = Some(outside);
         self
     }
 
