@@ -4,7 +4,6 @@
 //! it: `ids`, `net`, `jsonrpc`, `secret`, `redact`, `config`, `mcp`, `control_plane`, `oauth`, `harpoon`,
 //! `dispatch`, `ops`, `server`, `daemon`, `cli`. The invariant that binds them all: every command taken from
 //! the control plane ends in exactly one terminal answer, unless its deadline passed.
-//! plane ends in exactly one terminal answer, unless its deadline passed.
 
 pub mod cli;
 pub mod config;

@@ -20,6 +20,7 @@ use crate::net::{
 };
 
 use super::routes::{self, KnownRoute};
+use super::systemd;
 
 /// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
 const SPARE_CONNECTIONS: usize = 2;
@@ -165,8 +166,9 @@ fn stdio_binding(
     cut: &Cancel,
 ) -> StdioBinding {
     let mcp = &config.mcp;
+    let own = systemd::VARIABLES.map(str::to_owned);
     let target = StdioTarget {
-        hidden_variables: config.secret_variables.clone(),
+        hidden_variables: config.secret_variables.iter().cloned().chain(own).collect(),
         max_message_bytes: mcp.max_message_bytes,
         lifecycle_care: mcp.stdio_lifecycle == Switch::Auto,
         handshake_timeout: mcp.handshake_timeout,

@@ -3,6 +3,7 @@
 //! Knows every room, and nothing of command lines. Invariant: what was started is stopped in reverse
 //! order, within the budget, on every path out.
 
+mod administration;
 mod announce;
 mod discovering;
 mod material;
@@ -11,14 +12,17 @@ mod probing;
 mod proxy_checks;
 mod routes;
 mod stopping;
+mod systemd;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::process::Child;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use material::{Material, MaterialError};
+pub use systemd::Notifier;
 
 use crate::config::{Config, McpTarget};
 use crate::control_plane::{Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings};
@@ -27,7 +31,8 @@ use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
 use crate::oauth::{self, Registration};
-use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
+use crate::ops::listener::{Listener, PidFile};
+use crate::ops::log::LogHandle;
 use crate::ops::{ProxyHealth, State};
 
 use discovering::{Discovering, Subject};
@@ -44,6 +49,8 @@ pub struct Options {
     pub listen: bool,
     /// All of a stop has to fit in it.
     pub stop_budget: Duration,
+    /// The log, for the admin API.
+    pub log: Option<LogHandle>,
 }
 
 /// A client that runs.
@@ -67,6 +74,7 @@ pub struct Daemon {
     proxy_health: Arc<ProxyHealth>,
     proxy_checks: Option<ProxyChecks>,
     trust_summary: Option<JoinHandle<()>>,
+    browser: Option<Child>,
 }
 
 /// The client could not be started; what had been started is stopped again.
@@ -125,6 +133,7 @@ impl Daemon {
             pid_file: None,
             proxy_checks: None,
             trust_summary: None,
+            browser: None,
         };
         match daemon.start_parts(config, material) {
             Ok(()) => Ok(daemon),
@@ -149,7 +158,7 @@ impl Daemon {
         let client = Arc::new(self.client(config, &material, &bindings)?);
         routes::log_all(material.routes());
         if self.options.listen {
-            self.open_listener(config)?;
+            self.open_listener(config, &material, &built)?;
         }
         // Before anything starts: another instance that lives is told by its file.
         if let Some(path) = &config.pid_file {
@@ -208,14 +217,6 @@ impl Daemon {
         Ok(())
     }
 
-    fn open_listener(&mut self, config: &Config) -> Result<(), StartError> {
-        let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let routes = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
-        listener.serve(Router::new().with(routes)).map_err(StartError::new)?;
-        self.listener = Some(listener);
-        Ok(())
-    }
-
     fn client(
         &self,
         config: &Config,
@@ -257,6 +258,11 @@ impl Daemon {
     /// What is known about the proxies in use.
     pub fn proxy_health(&self) -> &Arc<ProxyHealth> {
         &self.proxy_health
+    }
+
+    /// Fires when the local listener is lost: the client must not run on unobserved.
+    pub fn lost(&self) -> Cancel {
+        self.listener.as_ref().map(Listener::lost).unwrap_or_default()
     }
 
     /// Base URL of the local listener, if it is open.
