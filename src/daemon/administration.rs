@@ -5,14 +5,17 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::config::{Config, McpTarget, Switch};
+use crate::harpoon::Server;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
 use crate::mcp::stdio::{ChildMode, StdioBinding};
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
+use crate::ops::harpoon::HarpoonRoutes;
 use crate::ops::listener::{Guarded, HealthRoutes, Listener, Router};
 
 use super::announce::main_url;
+use super::callouts;
 use super::material::{BuiltBinding, Material};
 use super::{Daemon, StartError};
 
@@ -26,14 +29,22 @@ impl Daemon {
         config: &Config,
         material: &Material,
         built: &[BuiltBinding],
+        harpoon: &Arc<Server>,
     ) -> Result<(), StartError> {
         let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let admin = Arc::new(self.admin(config, material, built, &listener));
+        let admin = Arc::new(self.admin(config, material, (built, harpoon), &listener));
         let health = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
+        let streams = listener.stream_limit();
+        let callers = if config.harpoon.http_streamable { streams / 2 } else { 0 };
         let guarded = Guarded::new(config.admin_ui.allow_remote, listener.host())
-            .with(AdminRoutes::new(admin, listener.stream_limit()));
+            .with(AdminRoutes::new(admin, streams - callers));
         log::info!(target: "tunnel_client", path = "/"; "admin ui enabled");
-        listener.serve(Router::new().with(health).with(guarded)).map_err(StartError::new)?;
+        let router = Router::new().with(health);
+        let router = match config.harpoon.http_streamable {
+            true => router.with(HarpoonRoutes::new(Arc::clone(harpoon), callers)),
+            false => router,
+        };
+        listener.serve(router.with(guarded)).map_err(StartError::new)?;
         self.listener = Some(listener);
         Ok(())
     }
@@ -42,7 +53,7 @@ impl Daemon {
         &self,
         config: &Config,
         material: &Material,
-        built: &[BuiltBinding],
+        (built, harpoon): (&[BuiltBinding], &Arc<Server>),
         listener: &Listener,
     ) -> Admin {
         let control_plane = &config.control_plane;
@@ -104,7 +115,10 @@ impl Daemon {
             }),
             trust: Box::new(move || trust.report()),
             oauth: None,
-            harpoon: None,
+            harpoon: Some(Arc::new(callouts::Report::new(
+                harpoon,
+                material.routes().iter().map(|route| &route.description),
+            ))),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The server as the binding of channel `harpoon`.
 //!
-//! One session for all commands, which run side by side. Invariant: a command that ends early cuts its
-//! own request and nothing else; the session goes on.
+//! One session for all commands; calls of tools run side by side. Invariant: a command that ends early
+//! cuts its own request and nothing else; the session goes on.
 
 use std::sync::Arc;
 
@@ -29,7 +29,11 @@ impl InMemory for InProcess {
         self.server.registry().is_routable()
     }
 
-    fn exchange(&self, exchange: &Exchange<'_>) -> Outcome {
+    fn exchange(&self, exchange: &Exchange<'_>, entered: &mut dyn FnMut()) -> Outcome {
+        // Calls run side by side; whatever else there is takes no time, and later calls rely on it.
+        if exchange.message.method() == "tools/call" {
+            entered();
+        }
         let Ok(envelope) = Envelope::parse(exchange.message.json().as_bytes()) else {
             // Unreachable: a message was parsed when it was made.
             return Outcome::Failed(mcp::Failure::protocol(None));

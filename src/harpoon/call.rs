@@ -208,7 +208,6 @@ fn post_or_put(method: &str) -> Method {
 }
 
 /// Where a reply that is a redirect sends to; `Some(Err)` if that is no text.
-#[expect(clippy::type_complexity, reason = "no redirect, a broken one, a good one")]
 fn location(response: &Response) -> Option<Result<&str, ()>> {
     let is_redirect = matches!(response.status, 301 | 302 | 303 | 307 | 308);
     let value = response.headers.get(header::LOCATION).filter(|value| is_redirect && !value.is_empty())?;

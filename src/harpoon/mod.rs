@@ -8,6 +8,7 @@ mod call;
 mod discovered;
 mod headers;
 mod history;
+mod hosts;
 mod json;
 mod redirect;
 mod registry;
@@ -23,8 +24,9 @@ pub use binding::InProcess;
 pub use call::{Bounds, Ways};
 pub use discovered::{Discovered, OAUTH, Registration};
 pub use history::{Call, History, MAX_CALLS, Payload};
+pub use hosts::PrivateHosts;
 pub use registry::{MAX_TARGETS, NewTarget, Registry, Rejected, Target, is_label};
-pub use server::{Answer, LEGACY_VERSIONS, MODERN_VERSION, Server, Setup};
+pub use server::{Answer, Server, Setup};
 pub use session::Session;
 pub use url::{InvalidUrl, TargetUrl};
 

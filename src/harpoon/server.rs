@@ -16,12 +16,9 @@ use super::{Observer, schema};
 use crate::jsonrpc::{
     Envelope, INTERNAL_ERROR, Id, Kind, METHOD_NOT_FOUND, error_response, json_string, result_response,
 };
+use crate::mcp::streamable::{LEGACY_VERSIONS, MODERN_VERSION};
 use crate::net::{Cancel, Deadline};
 
-/// Revisions with a handshake, newest last.
-pub const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// The revision without one.
-pub const MODERN_VERSION: &str = "2026-07-28";
 /// What `initialize` answers to a revision that nobody knows.
 const FALLBACK_VERSION: &str = "2025-06-18";
 const INVALID_REQUEST: i64 = -32600;

@@ -28,12 +28,19 @@ impl Session {
         Session { initialized: AtomicBool::new(false), running: Mutex::default(), cut: cut.child() }
     }
 
-    pub(super) fn initialize(&self) {
+    /// From now on everything is answered in it.
+    pub fn initialize(&self) {
         self.initialized.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_initialized(&self) -> bool {
+    /// Whether it is past its handshake.
+    pub fn is_initialized(&self) -> bool {
         self.initialized.load(Ordering::SeqCst)
+    }
+
+    /// Whether a call runs in it.
+    pub fn is_busy(&self) -> bool {
+        !self.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Cuts what runs.

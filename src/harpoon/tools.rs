@@ -122,7 +122,7 @@ impl Tools {
         self.history.push(Call {
             at: SystemTime::now(),
             label: target.label.clone(),
-            url: crate::redact::text(progress.url.spelled()).into_owned(),
+            url: super::views::without_credentials(progress.url.spelled()),
             method: checked.method,
             status: status.unwrap_or_default(),
             latency_ms: call::millis_since(start),
@@ -175,8 +175,8 @@ impl Tools {
     }
 }
 
-/// What `list_targets` and the admin API show of a target besides its label.
-pub(super) fn push_attributes(json: &mut String, target: &Target) {
+/// What a caller may know of a target besides its label.
+fn push_attributes(json: &mut String, target: &Target) {
     let texts =
         [("description", &target.description), ("category", &target.category), ("source", &target.source)];
     for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {

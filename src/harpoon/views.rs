@@ -4,110 +4,105 @@
 
 use std::time::SystemTime;
 
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::history::{Call, History, MAX_CALLS, Payload};
-use super::registry::Registry;
+use super::registry::{Registry, Target};
 use super::server::Server;
-use super::tools::push_attributes;
-use crate::jsonrpc::json_string;
 use crate::net::base64;
 
-/// State and limits. `routes` is a JSON array of the routes known at the start, empty for none.
-pub fn status(server: &Server, routes: &str) -> String {
+/// State and limits. `routes` are those of the targets known at the start, an array.
+pub fn status(server: &Server, routes: &Value) -> Value {
     let (registry, bounds) = (server.registry(), server.bounds());
-    let mut json = format!(r#"{{"enabled":{}"#, registry.is_routable());
+    let mut status = json!({
+        "enabled": registry.is_routable(),
+        "capture_payloads": server.captures_payloads(),
+        "allow_plaintext_http": registry.allows_plaintext(),
+        "max_response_bytes": bounds.max_response_bytes,
+        "max_redirects": bounds.max_redirects,
+    });
     if !registry.is_routable() {
-        json.push_str(r#","reason":"no targets configured""#);
+        status["reason"] = "no targets configured".into();
     }
-    json.push_str(&format!(
-        r#","capture_payloads":{},"allow_plaintext_http":{},"max_response_bytes":{},"max_redirects":{}"#,
-        server.captures_payloads(),
-        registry.allows_plaintext(),
-        bounds.max_response_bytes,
-        bounds.max_redirects
-    ));
-    if !routes.is_empty() && routes != "[]" {
-        json.push_str(r#","proxy_routes":"#);
-        json.push_str(routes);
+    if routes.as_array().is_some_and(|routes| !routes.is_empty()) {
+        status["proxy_routes"] = routes.clone();
     }
-    json.push('}');
-    json
+    status
 }
 
 /// The targets in the order of their registration.
-pub fn targets(registry: &Registry) -> String {
-    let shown: Vec<String> = registry
-        .targets()
-        .iter()
-        .map(|target| {
-            let (label, url) = (json_string(&target.label), shown_url(target.url.spelled()));
-            let mut json = format!(r#"{{"label":{label},"url":{}"#, json_string(&url));
-            push_attributes(&mut json, target);
-            if !target.inclusion_reason.is_empty() {
-                let reason = json_string(&target.inclusion_reason);
-                json.push_str(&format!(r#","inclusion_reason":{reason}"#));
-            }
-            json.push('}');
-            json
-        })
-        .collect();
-    format!(r#"{{"targets":[{}]}}"#, shown.join(","))
+pub fn targets(registry: &Registry) -> Value {
+    let targets = registry.targets();
+    json!({ "targets": targets.iter().map(|target| of_target(target)).collect::<Vec<_>>() })
 }
 
-/// The last calls, newest first; `label` and `limit` as they stand in the query, blank if absent.
-pub fn calls(history: &History, label: &str, limit: &str) -> String {
-    let limit =
-        limit.trim().parse().ok().filter(|limit| (1..=MAX_CALLS).contains(limit)).unwrap_or(MAX_CALLS);
-    let shown: Vec<String> = history.recent(label.trim(), limit).iter().map(|call| of_call(call)).collect();
-    format!(r#"{{"calls":[{}]}}"#, shown.join(","))
-}
-
-fn of_call(call: &Call) -> String {
-    let mut json = format!(
-        r#"{{"timestamp":"{}","label":{},"url":{},"method":"{}","status":{},"latency_ms":{}"#,
-        rfc3339(call.at),
-        json_string(&call.label),
-        json_string(&call.url),
-        call.method,
-        call.status,
-        call.latency_ms
-    );
-    if let Some(media_type) = &call.response_content_type {
-        json.push_str(&format!(r#","response_content_type":{}"#, json_string(media_type)));
+fn of_target(target: &Target) -> Value {
+    let mut shown = Map::new();
+    shown.insert("label".to_owned(), target.label.as_str().into());
+    shown.insert("url".to_owned(), without_credentials(target.url.spelled()).into());
+    for (name, text) in [
+        ("description", &target.description),
+        ("category", &target.category),
+        ("source", &target.source),
+        ("inclusion_reason", &target.inclusion_reason),
+    ] {
+        if !text.is_empty() {
+            shown.insert(name.to_owned(), text.as_str().into());
+        }
     }
-    json.push_str(&format!(r#","req_bytes":{},"resp_bytes":{}"#, call.req_bytes, call.resp_bytes));
-    if let Some(error) = &call.error {
-        json.push_str(&format!(r#","error":{}"#, json_string(error)));
+    if !target.tags.is_empty() {
+        shown.insert("tags".to_owned(), target.tags.clone().into());
+    }
+    shown.into()
+}
+
+/// The last calls, newest first: `limit` of them at most, of target `label` if given.
+pub fn calls(history: &History, label: Option<&str>, limit: usize) -> Value {
+    let calls = history.recent(label.unwrap_or_default(), limit.clamp(1, MAX_CALLS));
+    json!({ "calls": calls.iter().map(|call| of_call(call)).collect::<Vec<_>>() })
+}
+
+fn of_call(call: &Call) -> Value {
+    let mut shown = json!({
+        "timestamp": rfc3339(call.at),
+        "label": call.label,
+        "url": call.url,
+        "method": call.method,
+        "status": call.status,
+        "latency_ms": call.latency_ms,
+        "req_bytes": call.req_bytes,
+        "resp_bytes": call.resp_bytes,
+    });
+    for (name, text) in [("response_content_type", &call.response_content_type), ("error", &call.error)] {
+        if let Some(text) = text {
+            shown[name] = text.as_str().into();
+        }
     }
     if let Some(payload) = &call.payload {
-        push_payload(&mut json, payload);
+        add_payload(&mut shown, payload);
     }
-    json.push('}');
-    json
+    shown
 }
 
-fn push_payload(json: &mut String, payload: &Payload) {
-    let (response, is_base64) = match std::str::from_utf8(&payload.response) {
-        Ok(text) => (json_string(text), false),
-        Err(_) => (json_string(&base64(&payload.response)), true),
-    };
-    let request = json_string(&payload.request);
-    json.push_str(&format!(
-        r#","request_body":{request},"response_body":{response},"body_is_base64":{is_base64}"#
-    ));
+fn add_payload(shown: &mut Value, payload: &Payload) {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).map_or_else(|_| base64(bytes), str::to_owned);
+    shown["request_body"] = payload.request.as_str().into();
+    shown["response_body"] = text(&payload.response).into();
+    shown["body_is_base64"] = std::str::from_utf8(&payload.response).is_err().into();
     if let Some(transformed) = &payload.transformed {
-        let text = match std::str::from_utf8(transformed) {
-            Ok(text) => json_string(text),
-            Err(_) => json_string(&base64(transformed)),
-        };
-        json.push_str(&format!(r#","response_body_transformed":{text}"#));
+        shown["response_body_transformed"] = text(transformed).into();
     }
 }
 
-/// The URL without its credentials.
-pub(super) fn shown_url(url: &str) -> String {
-    crate::redact::text(url).into_owned()
+/// The URL with its user info hidden.
+pub(super) fn without_credentials(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match authority.rfind('@') {
+        Some(at) => format!("{scheme}://{}{}", crate::redact::REDACTED, &rest[at..]),
+        None => url.to_owned(),
+    }
 }
 
 /// UTC, to the millisecond.
@@ -136,7 +131,7 @@ mod tests {
         let call = Call {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             label: "a".into(),
-            url: shown_url("https://u:p@h/x?access_token=abc&b=c"),
+            url: without_credentials("https://u:p@h/x@y?b=c"),
             method: "GET",
             status: 200,
             latency_ms: 3,
@@ -147,18 +142,29 @@ mod tests {
             payload: None,
         };
         history.push(call.clone());
-        assert_eq!(
-            calls(&history, "", ""),
-            r#"{"calls":[{"timestamp":"2023-11-14T22:13:20.123Z","label":"a","url":"https://[REDACTED]@h/x?access_token=[REDACTED]&b=c","method":"GET","status":200,"latency_ms":3,"response_content_type":"text/plain","req_bytes":1,"resp_bytes":2}]}"#
-        );
+        let expected = json!({"calls": [{"timestamp": "2023-11-14T22:13:20.123Z", "label": "a",
+            "url": "https://[REDACTED]@h/x@y?b=c", "method": "GET", "status": 200, "latency_ms": 3,
+            "response_content_type": "text/plain", "req_bytes": 1, "resp_bytes": 2}]});
+        assert_eq!(calls(&history, None, 100), expected);
         let payload =
             Payload { request: "q".into(), response: vec![0xff], transformed: Some(b"{}".to_vec()) };
         history.push(Call { payload: Some(payload), error: Some("timeout".into()), ..call });
-        let newest = calls(&history, " a ", "1");
-        assert!(newest.contains(r#""error":"timeout","request_body":"q","response_body":"/w==","body_is_base64":true,"response_body_transformed":"{}"}"#), "{newest}");
-        for odd in ["0", "-1", "x", "1000"] {
-            assert_eq!(calls(&history, "", odd).matches("timestamp").count(), 2, "{odd}");
+        let newest = &calls(&history, Some("a"), 1)["calls"][0];
+        assert_eq!((&newest["error"], &newest["request_body"]), (&json!("timeout"), &json!("q")));
+        assert_eq!((&newest["response_body"], &newest["body_is_base64"]), (&json!("/w=="), &json!(true)));
+        assert_eq!(newest["response_body_transformed"], "{}");
+        assert_eq!(calls(&history, Some("b"), 9), json!({"calls": []}));
+    }
+
+    #[test]
+    fn only_the_user_info_of_a_url_is_hidden() {
+        for (url, shown) in [
+            ("https://h/a?b#c", "https://h/a?b#c"),
+            ("https://u@h", "https://[REDACTED]@h"),
+            ("https://u:p%40@h:1/@x", "https://[REDACTED]@h:1/@x"),
+            ("https://h?u@v", "https://h?u@v"),
+        ] {
+            assert_eq!(without_credentials(url), shown);
         }
-        assert_eq!(calls(&history, "b", ""), r#"{"calls":[]}"#);
     }
 }

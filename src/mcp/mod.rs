@@ -11,6 +11,7 @@ pub mod probe;
 mod scripted;
 pub mod sse;
 pub mod stdio;
+pub(crate) mod streamable;
 pub mod stub;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
@@ -36,8 +37,8 @@ pub enum Binding {
 pub trait InMemory: Send + Sync {
     /// Whether it has anything to offer right now; asked for each command and poll.
     fn is_routable(&self) -> bool;
-    /// Answers one message, by its deadline.
-    fn exchange(&self, exchange: &Exchange<'_>) -> Outcome;
+    /// Answers one message, by its deadline; tells with `entered` when the next one may come.
+    fn exchange(&self, exchange: &Exchange<'_>, entered: &mut dyn FnMut()) -> Outcome;
     /// Cuts what runs.
     fn stop(&self);
 }
@@ -88,10 +89,7 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.exchange(exchange, on_event),
             Binding::Stdio(binding) => binding.exchange_in_turn(exchange, entered, on_event),
-            Binding::InMemory(server) => {
-                entered();
-                server.exchange(exchange)
-            }
+            Binding::InMemory(server) => server.exchange(exchange, entered),
             #[cfg(test)]
             Binding::Scripted(script) => script(exchange, on_event),
         }

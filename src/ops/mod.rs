@@ -4,6 +4,7 @@
 //! command for longer than a bounded moment.
 
 pub mod admin;
+pub mod harpoon;
 pub mod listener;
 pub mod log;
 mod metrics;
