@@ -5,17 +5,20 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Environment, McpTarget, Switch};
+use crate::harpoon::Server;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
 use crate::mcp::stdio::{ChildMode, StdioBinding};
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
 use crate::ops::bundle::{self, Bundle, BundleRoutes};
+use crate::ops::harpoon::HarpoonRoutes;
 use crate::ops::listener::{Guarded, HealthRoutes, Listener, Router};
 
 use crate::ops::ui::UiRoutes;
 
 use super::announce::main_url;
+use super::callouts;
 use super::material::{BuiltBinding, Material};
 use super::{Daemon, StartError};
 
@@ -29,18 +32,26 @@ impl Daemon {
         config: &Config,
         material: &Material,
         built: &[BuiltBinding],
+        harpoon: &Arc<Server>,
     ) -> Result<(), StartError> {
         let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let admin = Arc::new(self.admin(config, material, built, &listener));
+        let admin = Arc::new(self.admin(config, material, (built, harpoon), &listener));
         let health = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
+        let streams = listener.stream_limit();
+        let callers = if config.harpoon.http_streamable { streams / 2 } else { 0 };
         let mut guarded = Guarded::new(config.admin_ui.allow_remote, listener.host())
-            .with(AdminRoutes::new(Arc::clone(&admin), listener.stream_limit()))
+            .with(AdminRoutes::new(Arc::clone(&admin), streams - callers))
             .with(UiRoutes);
         if let Some(bundle) = self.bundle(config, admin) {
             guarded = guarded.with(BundleRoutes::new(Arc::new(bundle)));
         }
         log::info!(target: "tunnel_client", path = "/"; "admin ui enabled");
-        listener.serve(Router::new().with(health).with(guarded)).map_err(StartError::new)?;
+        let router = Router::new().with(health);
+        let router = match config.harpoon.http_streamable {
+            true => router.with(HarpoonRoutes::new(Arc::clone(harpoon), callers)),
+            false => router,
+        };
+        listener.serve(router.with(guarded)).map_err(StartError::new)?;
         self.listener = Some(listener);
         Ok(())
     }
@@ -63,7 +74,7 @@ impl Daemon {
         &self,
         config: &Config,
         material: &Material,
-        built: &[BuiltBinding],
+        (built, harpoon): (&[BuiltBinding], &Arc<Server>),
         listener: &Listener,
     ) -> Admin {
         let control_plane = &config.control_plane;
@@ -125,7 +136,10 @@ impl Daemon {
             }),
             trust: Box::new(move || trust.report()),
             oauth: None,
-            harpoon: None,
+            harpoon: Some(Arc::new(callouts::Report::new(
+                harpoon,
+                material.routes().iter().map(|route| &route.description),
+            ))),
         })
     }
 }

@@ -56,11 +56,11 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     // Not before: a child whose pipes are cut ends, which would be taken for a crash.
     daemon.mcp_cut.cancel();
     drop(daemon.probing.take());
+    drop(daemon.discovering.take());
     // It goes its own way; only its end is noted, should it have come.
     if let Some(browser) = &mut daemon.browser {
         let _ = browser.try_wait();
     }
-    drop(daemon.discovering.take());
     if let Some(summary) = daemon.trust_summary.take() {
         let _ = summary.join();
     }

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod bundle;
+pub mod harpoon;
 pub mod listener;
 pub mod log;
 mod metrics;
