@@ -10,6 +10,7 @@ use crate::config::{
     CertificatePair, Config, INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE,
     Mcp, McpBinding, McpTarget, ProxySetting, Switch,
 };
+use crate::control_plane::DeclaredChannels;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::{HttpBinding, HttpObserver, HttpTarget};
@@ -19,7 +20,9 @@ use crate::net::{
     Trust, Via, is_no_server_address,
 };
 
+use super::callouts::{self, Callouts};
 use super::routes::{self, KnownRoute};
+use super::systemd;
 
 /// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
 const SPARE_CONNECTIONS: usize = 2;
@@ -35,6 +38,7 @@ pub struct Material {
     /// The way to other origins than the server's of the main channel, for OAuth metadata.
     outside: Option<Route>,
     routes: Vec<KnownRoute>,
+    callouts: Callouts,
 }
 
 /// A binding that is not started yet.
@@ -72,7 +76,25 @@ impl Material {
         let main = config.mcp.bindings.iter().find(|binding| binding.channel.is_main());
         let outside = main.map(|main| outside_route(&main.target, &trust)).transpose()?.flatten();
         let routes = routes::all(config, &control_plane, &mcp)?;
-        Ok(Material { trust, control_plane, mcp, outside, routes })
+        let callouts = Callouts::load(&config.harpoon)?;
+        Ok(Material { trust, control_plane, mcp, outside, routes, callouts })
+    }
+
+    /// The embedded caller's targets.
+    pub(super) fn callouts(&self) -> &Callouts {
+        &self.callouts
+    }
+
+    /// The channels that are declared to the control plane, those that may come up included if `all`.
+    pub fn declared_channels(&self, config: &Config, all: bool) -> DeclaredChannels {
+        let bindings = config.mcp.bindings.iter().filter(|binding| is_polled(config, &binding.channel));
+        let mut declared: DeclaredChannels = bindings
+            .map(|binding| (binding.channel.clone(), matches!(binding.target, McpTarget::Stdio { .. })))
+            .collect();
+        if callouts::is_polled(config) && (all || self.callouts.registry().is_routable()) {
+            declared.extend(callouts::channel().map(|channel| (channel, true)));
+        }
+        declared
     }
 
     /// Whom TLS trusts.
@@ -114,9 +136,7 @@ impl Material {
         cut: &Cancel,
         observer: Option<Arc<dyn HttpObserver>>,
     ) -> Vec<BuiltBinding> {
-        let polled = |channel: &Channel| {
-            config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
-        };
+        let polled = |channel: &Channel| is_polled(config, channel);
         let with_routes = config.mcp.bindings.iter().zip(&self.mcp);
         with_routes
             .filter_map(|(McpBinding { channel, target }, route)| {
@@ -144,6 +164,10 @@ impl Material {
     }
 }
 
+fn is_polled(config: &Config, channel: &Channel) -> bool {
+    config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
+}
+
 fn http_binding(url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
     let mcp = &config.mcp;
     let target = HttpTarget {
@@ -165,8 +189,9 @@ fn stdio_binding(
     cut: &Cancel,
 ) -> StdioBinding {
     let mcp = &config.mcp;
+    let own = systemd::VARIABLES.map(str::to_owned);
     let target = StdioTarget {
-        hidden_variables: config.secret_variables.clone(),
+        hidden_variables: config.secret_variables.iter().cloned().chain(own).collect(),
         max_message_bytes: mcp.max_message_bytes,
         lifecycle_care: mcp.stdio_lifecycle == Switch::Auto,
         handshake_timeout: mcp.handshake_timeout,
@@ -248,6 +273,12 @@ fn origin_certificate(
 
 fn origin_of(url: &Url) -> Option<Origin> {
     url.as_str().parse().ok().and_then(|uri| Origin::of(&uri))
+}
+
+impl MaterialError {
+    pub(super) fn new(cause: impl fmt::Display) -> MaterialError {
+        MaterialError(cause.to_string())
+    }
 }
 
 impl fmt::Display for MaterialError {

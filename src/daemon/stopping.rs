@@ -57,6 +57,10 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     daemon.mcp_cut.cancel();
     drop(daemon.probing.take());
     drop(daemon.discovering.take());
+    // It goes its own way; only its end is noted, should it have come.
+    if let Some(browser) = &mut daemon.browser {
+        let _ = browser.try_wait();
+    }
     if let Some(summary) = daemon.trust_summary.take() {
         let _ = summary.join();
     }

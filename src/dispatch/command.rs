@@ -41,7 +41,7 @@ pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, 
         reply.refuse(bare(body.clone(), *code));
         return;
     }
-    let routed = site.routes.get(&command.channel);
+    let routed = site.routes.get(&command.channel).filter(|binding| binding.is_routable());
     let (Some(binding), true) = (routed, serves(&command.channel, &command.work)) else {
         unsupported_channel(command, site.observer, reply);
         return;

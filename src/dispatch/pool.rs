@@ -250,10 +250,11 @@ impl Shared {
 
 /// Logs what is served. No channel has precedence over another.
 fn announce(routes: &Routes) {
-    let mut channels: Vec<_> = routes.keys().collect();
-    channels.sort_by_key(|channel| channel.as_str());
-    for channel in channels {
-        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0, routable_now = true,
+    let mut channels: Vec<_> = routes.iter().collect();
+    channels.sort_by_key(|(channel, _)| channel.as_str());
+    for (channel, binding) in channels {
+        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0,
+            routable_now = binding.is_routable(),
             supports_mcp = true, supports_oauth = channel.is_main(); "channel registered");
     }
 }

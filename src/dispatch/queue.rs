@@ -5,7 +5,7 @@
 //! channel holds all the workers it may have can be passed over. Invariant: commands that can run
 //! start in the order they were pushed, and each is given out exactly once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ struct State {
     waiting: VecDeque<Command>,
     shares: Shares,
     /// Of the channels whose commands must enter their transport in order.
-    lines: HashMap<Channel, Arc<Line>>,
+    lines: Vec<(Channel, Arc<Line>)>,
     /// Workers in [`Queue::take`].
     idle: usize,
     closed: bool,
@@ -61,7 +61,8 @@ pub struct Taken {
 /// How many workers each channel holds. Each routable channel has one worker of its own as long as
 /// there are enough, the others are shared: a stalled channel never stops another one.
 struct Shares {
-    running: HashMap<Channel, usize>,
+    /// A handful: looked through faster than hashed.
+    running: Vec<(Channel, usize)>,
     shared_free: usize,
 }
 
@@ -71,15 +72,15 @@ impl Queue {
     pub fn new(capacity: usize, workers: usize, channels: impl Iterator<Item = (Channel, bool)>) -> Queue {
         let capacity = capacity.max(1);
         let (permits, wakeups) = bounded(capacity + SPARE_PERMITS);
-        let (mut running, mut lines) = (HashMap::new(), HashMap::new());
+        let (mut running, mut lines) = (Vec::new(), Vec::new());
         for (channel, in_order) in channels {
             if in_order {
-                lines.insert(channel.clone(), Arc::default());
+                lines.push((channel.clone(), Arc::default()));
             }
-            running.insert(channel, 0);
+            running.push((channel, 0));
         }
         // A single channel needs no accounting: it may hold every worker.
-        let running = if running.len() > 1 { running } else { HashMap::new() };
+        let running = if running.len() > 1 { running } else { Vec::new() };
         let shares = Shares { shared_free: workers.saturating_sub(running.len()), running };
         let state = State { waiting: VecDeque::new(), shares, lines, idle: 0, closed: false };
         Queue {
@@ -205,7 +206,8 @@ impl Queue {
     }
 
     fn given_out(&self, state: MutexGuard<'_, State>, command: Command) -> Taken {
-        let place = state.lines.get(&command.channel).map(Line::queue_up);
+        let line = state.lines.iter().find(|(channel, _)| *channel == command.channel);
+        let place = line.map(|(_, line)| line.queue_up());
         let nobody_waits = state.idle == 0 && !state.closed;
         drop(state);
         let _ = self.shared.freed.0.try_send(());
@@ -254,28 +256,30 @@ impl State {
 
 impl Shares {
     fn admits(&self, channel: &Channel) -> bool {
-        match self.running.get(channel) {
+        match self.running.iter().find(|(known, _)| known == channel) {
             // Unknown channels are refused at once and hold nothing.
-            None | Some(0) => true,
+            None | Some((_, 0)) => true,
             Some(_) => self.shared_free > 0,
         }
     }
 
     fn hold(&mut self, channel: &Channel) {
-        let Some(running) = self.running.get_mut(channel) else { return };
+        let Some(running) = self.running_of(channel) else { return };
         *running += 1;
-        if *running > 1 {
-            self.shared_free -= 1;
-        }
+        let shared = *running > 1;
+        self.shared_free -= usize::from(shared);
     }
 
     fn give_back(&mut self, channel: &Channel) {
-        let Some(running) = self.running.get_mut(channel) else { return };
+        let Some(running) = self.running_of(channel) else { return };
         // Whichever command ends first frees a shared worker; the last one frees the channel's own.
-        if *running > 1 {
-            self.shared_free += 1;
-        }
+        let shared = *running > 1;
         *running = running.saturating_sub(1);
+        self.shared_free += usize::from(shared);
+    }
+
+    fn running_of(&mut self, channel: &Channel) -> Option<&mut usize> {
+        self.running.iter_mut().find(|(known, _)| known == channel).map(|(_, running)| running)
     }
 }
 

@@ -25,6 +25,7 @@ mod waker;
 
 pub use self::address::is_no_server_address;
 pub use self::backoff::{Backoff, retry_after};
+pub(crate) use self::basic_auth::base64;
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;

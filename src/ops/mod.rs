@@ -3,6 +3,8 @@
 //! Knows nothing of how commands are dispatched. Invariant: nothing in here can hold up the road of a
 //! command for longer than a bounded moment.
 
+pub mod admin;
+pub mod harpoon;
 pub mod listener;
 pub mod log;
 mod metrics;

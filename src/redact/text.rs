@@ -36,9 +36,9 @@ pub fn text(text: &str) -> Cow<'_, str> {
 }
 
 /// Hides every occurrence of the given values, such as secrets that the process has read.
-pub fn known_values<'t>(text: &'t str, values: &[&str]) -> Cow<'t, str> {
+pub fn known_values<'t, S: AsRef<str>>(text: &'t str, values: &[S]) -> Cow<'t, str> {
     let mut current = Cow::Borrowed(text);
-    for value in values.iter().filter(|value| !value.is_empty()) {
+    for value in values.iter().map(AsRef::as_ref).filter(|value| !value.is_empty()) {
         if current.contains(value) {
             current = Cow::Owned(current.replace(value, REDACTED));
         }

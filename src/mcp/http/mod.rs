@@ -232,6 +232,7 @@ impl HttpBinding {
             let envelope = Envelope::parse(text.as_bytes()).ok()?;
             (envelope.kind == Kind::Response && envelope.id.as_ref() == Some(id)).then_some(())
         };
+        reply.dump.complete(&body);
         self.raw_log.read(&body);
         match String::from_utf8(body) {
             Ok(text) if answers(&text).is_some() => Ok(Answer { head, json: trimmed(text) }),
@@ -248,6 +249,9 @@ fn reject(id: Option<&Id>, mut reply: Reply, deadline: Deadline) -> Result<Outco
         return Ok(Outcome::Failed(Failure::Rejected { head, kind: FailureKind::InvalidMcpError }));
     };
     let body = reply.body.read_to_limit(rejected::MAX_ERROR_BYTES);
+    if let Ok(body) = &body {
+        reply.dump.complete(body);
+    }
     if let Err(error) = &body
         && (matches!(error.cause, Cause::Cancelled | Cause::Timeout) || deadline.is_past())
     {
