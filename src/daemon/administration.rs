@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::config::{Config, Environment, McpTarget, Switch};
 use crate::harpoon::Server;
@@ -10,10 +11,12 @@ use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
 use crate::mcp::stdio::{ChildMode, StdioBinding};
+use crate::oauth::Status;
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
 use crate::ops::bundle::{self, Bundle, BundleRoutes};
 use crate::ops::harpoon::HarpoonRoutes;
 use crate::ops::listener::{Guarded, HealthRoutes, Listener, Router};
+use crate::ops::log::time_text;
 
 use crate::ops::ui::UiRoutes;
 
@@ -33,9 +36,10 @@ impl Daemon {
         material: &Material,
         built: &[BuiltBinding],
         harpoon: &Arc<Server>,
+        oauth: Arc<Status>,
     ) -> Result<(), StartError> {
         let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let admin = Arc::new(self.admin(config, material, (built, harpoon), &listener));
+        let admin = Arc::new(self.admin(config, material, (built, harpoon), oauth, &listener));
         let health = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
         let streams = listener.stream_limit();
         let callers = if config.harpoon.http_streamable { streams / 2 } else { 0 };
@@ -75,6 +79,7 @@ impl Daemon {
         config: &Config,
         material: &Material,
         (built, harpoon): (&[BuiltBinding], &Arc<Server>),
+        oauth: Arc<Status>,
         listener: &Listener,
     ) -> Admin {
         let control_plane = &config.control_plane;
@@ -135,7 +140,7 @@ impl Daemon {
                 channels.iter().map(now).collect()
             }),
             trust: Box::new(move || trust.report()),
-            oauth: None,
+            oauth: Box::new(move || oauth.to_json(&|at| time_text(OffsetDateTime::from(at)))),
             harpoon: Some(Arc::new(callouts::Report::new(
                 harpoon,
                 material.routes().iter().map(|route| &route.description),
