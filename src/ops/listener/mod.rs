@@ -22,13 +22,12 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use self::bind::{Listening, SocketFile};
-use self::files::OwnFile;
 use crate::config::Health;
 use crate::net::Deadline;
 use crate::net::front::{Bound, Front};
 
 pub use self::bind::ListenError;
-pub use self::files::{FileError, PidFile, PidFileError};
+pub use self::files::{FileError, OwnFile, PidFile, PidFileError};
 pub use self::health::HealthRoutes;
 pub use self::request::{BodyError, Peer, Request};
 pub use self::response::{Content, Response, Stream, Streaming};
