@@ -22,6 +22,8 @@ const KEY_PREFIX: &str = "sk-";
 const MIN_KEY_CHARS: usize = 10;
 /// A number that short behind `code=` is a status, not an authorization code.
 const MAX_STATUS_DIGITS: usize = 3;
+/// A bare number that short as the member `code` is that of an error.
+const MAX_ERROR_CODE_BYTES: usize = 6;
 
 /// Hides credentials in free text: authentication and cookie headers, API keys, secret parameters and
 /// JSON members, user info in URLs, secret flags in command lines.
@@ -223,7 +225,11 @@ fn members(text: &str) -> Option<String> {
             Some(b'[') => json_list_end(bytes, start),
             _ => bare(),
         };
-        if start < end {
+        // An error's code, as in JSON-RPC; an authorization code is a string.
+        let is_error_code = text[open + 1..name_end].eq_ignore_ascii_case("code")
+            && end - start <= MAX_ERROR_CODE_BYTES
+            && text[start..end].parse::<i32>().is_ok();
+        if start < end && !is_error_code {
             out.replace(start, end, "\"[REDACTED]\"");
             at = end;
         }
@@ -390,6 +396,8 @@ mod tests {
             ),
             (r#"{"id_token":"unterminated"#, r#"{"id_token":"[REDACTED]""#),
             (r#"{"name":"secret"}"#, r#"{"name":"secret"}"#),
+            (r#"{"code":-32601,"message":"m"}"#, r#"{"code":-32601,"message":"m"}"#),
+            (r#"{"code":"123","code":1234567}"#, r#"{"code":"[REDACTED]","code":"[REDACTED]"}"#),
             (r#"{"refresh_token":null}"#, r#"{"refresh_token":"[REDACTED]"}"#),
         ]);
     }
