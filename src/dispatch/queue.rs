@@ -97,6 +97,12 @@ impl Queue {
         self.lock().waiting.len()
     }
 
+    /// Commands of `channel` that run now; `None` where a single channel makes counting needless.
+    pub fn running(&self, channel: &str) -> Option<usize> {
+        let state = self.lock();
+        state.shares.running.iter().find(|(known, _)| known.as_str() == channel).map(|(_, running)| *running)
+    }
+
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -303,6 +303,11 @@ impl Metrics {
         self.busy.fetch_sub(1, Relaxed);
     }
 
+    /// Workers that are busy now.
+    pub fn busy_workers(&self) -> usize {
+        usize::try_from(self.busy.load(Relaxed)).unwrap_or(0)
+    }
+
     /// A command's terminal response was delivered.
     pub fn command_answered(&self, answered: &Answered<'_>) {
         let mut digits = [0; 5];
