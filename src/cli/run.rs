@@ -45,8 +45,9 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(start_failure)?;
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
-    let human = status::is_wanted(&config.log);
-    let install = if human { install_beside_status } else { install };
+    let human = status::is_wanted(&config.log, &flags, &environment);
+    // Nothing is kept from a log file.
+    let install = if human && config.log.file.is_none() { install_beside_status } else { install };
     install(&config.log, fields, None).map_err(start_failure)?;
     warn(&config);
     let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET };
