@@ -118,11 +118,12 @@ impl Daemon {
                 };
                 let name = binding.channel.as_str().to_owned();
                 let disabled = (!polled(&name)).then_some(NOT_POLLED);
-                let report = ChannelReport { name, target, disabled, protocol: None };
+                let report = ChannelReport { name, target, disabled, in_flight: None, protocol: None };
                 (report, child(built, &binding.channel))
             })
             .collect();
         let trust = material.trust().clone();
+        let observers = Arc::clone(&self.observers);
         Admin::new(Sources {
             facts,
             state: Arc::clone(&self.state),
@@ -132,6 +133,7 @@ impl Daemon {
             channels: Box::new(move || {
                 let now = |(report, child): &(ChannelReport, Option<Arc<Binding>>)| {
                     let mut report = report.clone();
+                    report.in_flight = observers.in_flight(&report.name);
                     if let Some(Binding::Stdio(child)) = child.as_deref() {
                         look_at(child, bridge, &mut report);
                     }
@@ -171,8 +173,14 @@ fn look_at(child: &StdioBinding, bridge: &str, report: &mut ChannelReport) {
         "child_generation": health.generation,
         "handshake": protocol.handshake,
         "restarts": health.restarts(),
+        "running": health.running,
     });
+    if let Some(wait) = health.next_start_in {
+        shown["next_start_in_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+    }
     for (name, value) in [
+        ("last_end", health.last_end.map(|reason| reason.label().to_owned())),
+        ("last_error", health.last_error.filter(|_| !health.running)),
         ("protocol_version", protocol.protocol_version),
         ("server_name", protocol.server_name),
         ("server_version", protocol.server_version),
