@@ -20,7 +20,9 @@ mod profiles;
 mod run;
 mod server;
 mod signals;
+mod status;
 mod suggest;
+mod terminal;
 mod topics;
 mod tree;
 

@@ -40,6 +40,8 @@ dots and dashes in their names are interchangeable.
   --listen ADDR                   host:port or unix:/path (default 127.0.0.1:8080)
   --tunnel-id ID                  a tunnel to serve; repeatable
   --api-key REF                   key that tunnel clients present
+  --admin-key REF                 key that manages tunnels; with it they need not be named here
+  --store FILE                    keep the tunnels that are managed so in this file
   --connector-key REF             key that connectors present in X-Tunnel-Connector-Key
   --allow-open-ingress            let other hosts call without a connector key
   --tls-cert FILE                 certificate chain, PEM
@@ -116,8 +118,7 @@ fn serve(server: &Standalone, signals: &Receiver<i32>, flags: &Flags) -> Result<
 }
 
 fn reload(server: &Standalone, flags: &Flags) {
-    let reloaded = flags.config().and_then(|config| server.reload(config).map_err(|error| error.to_string()));
-    match reloaded {
+    match server.reload(|| flags.config()) {
         Ok(()) => log::info!(target: "server", "keys, certificates and tunnels were read again"),
         Err(error) => {
             log::error!(target: "server", error = error.as_str(); "reloading failed; everything stays as it was");
@@ -140,6 +141,8 @@ struct Flags {
     listen: Option<String>,
     tunnels: Vec<String>,
     api_key: Option<String>,
+    admin_key: Option<String>,
+    store: Option<PathBuf>,
     connector_key: Option<String>,
     allow_open_ingress: bool,
     tls_cert: Option<PathBuf>,
@@ -163,6 +166,8 @@ impl Flags {
             listen: None,
             tunnels: Vec::new(),
             api_key: None,
+            admin_key: None,
+            store: None,
             connector_key: None,
             allow_open_ingress: false,
             tls_cert: None,
@@ -230,6 +235,8 @@ impl Flags {
             "listen-unix-socket" => self.listen = Some(format!("unix:{value}")),
             "tunnel-id" => self.tunnels.push(value),
             "api-key" => self.api_key = Some(value),
+            "admin-key" => self.admin_key = Some(value),
+            "store" => self.store = Some(value.into()),
             "connector-key" => self.connector_key = Some(value),
             "tls-cert" => self.tls_cert = Some(value.into()),
             "tls-key" => self.tls_key = Some(value.into()),
@@ -270,6 +277,8 @@ impl Flags {
             listen: listen.map_err(|error| error.to_string())?,
             tunnels: tunnels.map_err(|error| error.to_string())?,
             api_key: self.api_key.clone().ok_or("--api-key is missing; give it as env:NAME or file:/path")?,
+            admin_key: self.admin_key.clone(),
+            store: self.store.clone(),
             connector_key: self.connector_key.clone(),
             tls,
             allow_open_ingress: self.allow_open_ingress,

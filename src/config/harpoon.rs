@@ -75,7 +75,7 @@ impl Loader<'_> {
         {
             whole = !self.document.broken.contains(setting.yaml);
             for entry in entries {
-                let place = self.document.place(&format!("{}[{}]", setting.yaml, entry.index), entry.line);
+                let place = self.document.place(&format!("{}[{}]", setting.yaml, entry.index), entry.at);
                 let parts = fields.iter().filter_map(|field| {
                     Some((field.key, entry.fields.get(field.yaml)?.text.trim().to_owned()))
                 });

@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, McpTarget, Switch};
+use crate::config::{Config, Environment, McpTarget, Switch};
 use crate::harpoon::Server;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
 use crate::mcp::stdio::{ChildMode, StdioBinding};
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
+use crate::ops::bundle::{self, Bundle, BundleRoutes};
 use crate::ops::harpoon::HarpoonRoutes;
 use crate::ops::listener::{Guarded, HealthRoutes, Listener, Router};
+
+use crate::ops::ui::UiRoutes;
 
 use super::announce::main_url;
 use super::callouts;
@@ -36,8 +39,12 @@ impl Daemon {
         let health = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
         let streams = listener.stream_limit();
         let callers = if config.harpoon.http_streamable { streams / 2 } else { 0 };
-        let guarded = Guarded::new(config.admin_ui.allow_remote, listener.host())
-            .with(AdminRoutes::new(admin, streams - callers));
+        let mut guarded = Guarded::new(config.admin_ui.allow_remote, listener.host())
+            .with(AdminRoutes::new(Arc::clone(&admin), streams - callers))
+            .with(UiRoutes);
+        if let Some(bundle) = self.bundle(config, admin) {
+            guarded = guarded.with(BundleRoutes::new(Arc::new(bundle)));
+        }
         log::info!(target: "tunnel_client", path = "/"; "admin ui enabled");
         let router = Router::new().with(health);
         let router = match config.harpoon.http_streamable {
@@ -47,6 +54,20 @@ impl Daemon {
         listener.serve(router.with(guarded)).map_err(StartError::new)?;
         self.listener = Some(listener);
         Ok(())
+    }
+
+    /// The maker of support bundles; none without a ring.
+    fn bundle(&self, config: &Config, admin: Arc<Admin>) -> Option<Bundle> {
+        let ring = Arc::clone(admin.log()?.ring()?);
+        let (state, metrics) = (Arc::clone(&self.state), self.observers.metrics());
+        Some(Bundle::new(bundle::Sources {
+            ring,
+            metrics: Box::new(move || Some(metrics.scrape(state.readiness().status == 200))),
+            admin,
+            config: config.clone(),
+            arguments: std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect(),
+            environment: Environment::of_process(),
+        }))
     }
 
     fn admin(
@@ -102,7 +123,7 @@ impl Daemon {
             state: Arc::clone(&self.state),
             proxy_health: Arc::clone(&self.proxy_health),
             log: self.options.log.clone(),
-            secrets: config.known_secrets(),
+            secrets: config.known_secrets(&Environment::of_process()),
             channels: Box::new(move || {
                 let now = |(report, child): &(ChannelReport, Option<Arc<Binding>>)| {
                     let mut report = report.clone();

@@ -4,12 +4,14 @@
 //! command for longer than a bounded moment.
 
 pub mod admin;
+pub mod bundle;
 pub mod harpoon;
 pub mod listener;
 pub mod log;
 mod metrics;
 mod proxy_health;
 mod state;
+pub mod ui;
 
 pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProxyCheck};
 pub use proxy_health::{CheckRecord, HISTORY as PROXY_HISTORY, ProxyHealth, RouteHealth, RouteState};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::known_values;
 
 /// Shorter values are not looked for: they would hide words that have nothing to do with them.
-const MIN_BYTES: usize = 8;
+const MIN_BYTES: usize = 6;
 
 /// Values that nothing shown may hold. `Debug` shows none of them.
 #[derive(Clone, Default)]
@@ -18,8 +18,16 @@ pub struct KnownSecrets(Arc<Vec<String>>);
 impl KnownSecrets {
     /// Of those values that are long enough to be told from other text.
     pub fn new(values: impl IntoIterator<Item = String>) -> KnownSecrets {
-        let mut values: Vec<String> =
-            values.into_iter().filter(|value| value.trim().len() >= MIN_BYTES).collect();
+        let mut all = Vec::new();
+        for value in values.into_iter().map(|value| value.trim().to_owned()) {
+            if value.len() < MIN_BYTES {
+                continue;
+            }
+            // As it stands inside a JSON string.
+            let quoted = Value::from(value.as_str()).to_string();
+            all.extend([quoted[1..quoted.len() - 1].to_owned(), value]);
+        }
+        let mut values = all;
         // The longest first: one may be a part of another.
         values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
@@ -58,12 +66,13 @@ mod tests {
 
     #[test]
     fn known_secrets_go_whatever_surrounds_them() {
-        let values = ["abcdefgh", "abcdefgh-longer", "short", ""].map(str::to_owned);
+        let values = ["abcdefgh", "abcdefgh-longer", "short", "", "quoted\"secret"].map(str::to_owned);
         let secrets = KnownSecrets::new(values);
         assert_eq!(secrets.hide("x=abcdefgh-longer,abcdefghi short"), "x=[REDACTED],[REDACTED]i short");
         let mut value = serde_json::json!({"a": ["abcdefgh", 1], "b": {"c": "no"}});
         secrets.hide_in_json(&mut value);
         assert_eq!(value, serde_json::json!({"a": ["[REDACTED]", 1], "b": {"c": "no"}}));
-        assert_eq!(format!("{secrets:?}"), "<2 secrets>");
+        assert_eq!(secrets.hide(r#"{"a":"quoted\"secret"}"#), r#"{"a":"[REDACTED]"}"#);
+        assert_eq!(format!("{secrets:?}"), "<4 secrets>");
     }
 }

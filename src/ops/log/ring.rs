@@ -138,7 +138,7 @@ impl Ring {
         self.lock().last_seq
     }
 
-    fn push(&self, mut event: RingEvent) {
+    pub(in crate::ops) fn push(&self, mut event: RingEvent) {
         let size = event.size();
         let mut state = self.lock();
         state.last_seq += 1;

@@ -15,7 +15,7 @@ use crate::ids::Channel;
 use crate::jsonrpc::{Id, error_response, single_line};
 use crate::net::front::{BadBody, Exchange, Head, Method, Response, Stream, Wake};
 use crate::server::engine::{
-    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Outcome, Refusal, Step, Tunnel,
+    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Origin, Outcome, Refusal, Step, Story, Tunnel,
 };
 
 /// Time between comments on a stream that carries nothing else.
@@ -25,7 +25,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) struct Call<'a> {
     pub(super) tunnel: &'a Arc<Tunnel>,
     pub(super) channel: Channel,
+    pub(super) origin: Origin,
     pub(super) kind: Kind,
+    /// The only client that may have it.
+    pub(super) pin: Option<Arc<str>>,
     pub(super) summary: Option<Summary>,
     pub(super) accept: Accept,
     pub(super) deadline: Instant,
@@ -87,7 +90,8 @@ impl Api {
         let started = Instant::now();
         let accept = Accept::of(head.values("Accept"));
         let deadline = started + tunnel.limits().response_timeout;
-        let call = Call { tunnel: &tunnel, channel, kind, summary, accept, deadline };
+        let origin = Origin::Connector;
+        let call = Call { tunnel: &tunnel, channel, origin, kind, pin: None, summary, accept, deadline };
         let headers = forward::command_headers(head.headers(), exchange.id());
         let hold = self.hold(&call, started, &headers, payload.as_deref(), exchange)?;
         drop(payload);
@@ -149,15 +153,17 @@ impl Api {
         let command = Command::render(id, &token, call.kind, &call.channel, now, headers, payload);
         let admission = Admission {
             id,
+            origin: call.origin,
             kind: call.kind,
             channel: call.channel.clone(),
+            pin: call.pin.clone(),
             command,
             started,
             deadline: call.deadline,
             waker,
         };
         call.tunnel.admit(admission).map_err(|refusal| {
-            self.engine.counters().command_refused(call.kind);
+            self.engine.counters().command_refused(call.origin, call.kind);
             refused(refusal)
         })
     }
@@ -165,7 +171,10 @@ impl Api {
     /// Waits for the answer and sends it.
     fn answer(&self, call: &Call<'_>, hold: Hold, head: &Head, exchange: &mut Exchange<'_>) {
         let response = match next(&hold, call, exchange) {
-            Got::CallerGone => return self.end(call, hold, Outcome::Cancelled, None),
+            Got::CallerGone => {
+                self.end(call, hold, Outcome::Cancelled, None);
+                return;
+            }
             Got::Notification(first) => return self.stream(call, hold, &first, head, exchange),
             Got::Terminal(answer) => {
                 let url = || self.options.public_url.protected_resource(head, exchange, call.tunnel.id());
@@ -221,12 +230,16 @@ impl Api {
                 Step::Nothing if late => None,
                 Step::Nothing => {
                     if stream.flush().is_err() {
-                        return self.end(call, hold, Outcome::Cancelled, Some(200));
+                        self.end(call, hold, Outcome::Cancelled, Some(200));
+                        return;
                     }
                     let keep_alive = Instant::now() + KEEP_ALIVE;
                     match stream.wait(keep_alive.min(call.deadline)) {
                         Wake::Woken => {}
-                        Wake::PeerGone => return self.end(call, hold, Outcome::Cancelled, Some(200)),
+                        Wake::PeerGone => {
+                            self.end(call, hold, Outcome::Cancelled, Some(200));
+                            return;
+                        }
                         Wake::Deadline if keep_alive < call.deadline => stream.push(": keep-alive\n\n"),
                         Wake::Deadline => late = true,
                     }
@@ -242,7 +255,7 @@ impl Api {
         }
     }
 
-    pub(super) fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) {
+    pub(super) fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) -> Story {
         let id = hold.id();
         let story = hold.end(outcome);
         let level = if self.options.tells_commands { log::Level::Info } else { log::Level::Debug };
@@ -258,9 +271,11 @@ impl Api {
             status = status.unwrap_or(0),
             queue_ms:? = story.queued_ms,
             total_ms = story.total_ms,
+            origin = call.origin.as_str(),
             client_instance_id = story.instance.as_str();
             "command ended"
         );
+        story
     }
 }
 
@@ -366,7 +381,7 @@ fn push_event(stream: &mut Stream<'_>, line: &str) {
     stream.push("\n\n");
 }
 
-fn refused(refusal: Refusal) -> Response {
+pub(super) fn refused(refusal: Refusal) -> Response {
     match refusal {
         Refusal::NeverSeen => error(
             404,

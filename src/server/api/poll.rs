@@ -39,7 +39,8 @@ impl Api {
             subscription: Arc::new(query.subscription),
         };
         let deadline = began + query.wait;
-        let mut poll = tunnel.poll(key, waker);
+        let info = head.value("X-Tunnel-MCP-Server-Info");
+        let mut poll = tunnel.poll(key, info, waker);
         // Nobody is there to take commands: leave them to somebody who is.
         if exchange.peer_is_gone() {
             return Ok(());

@@ -40,6 +40,7 @@ pub(super) enum Stage {
 
 pub(super) struct Held {
     pub(super) number: u64,
+    pub(super) pin: Option<Arc<str>>,
     pub(super) kind: Kind,
     pub(super) channel: Channel,
     pub(super) started: Instant,

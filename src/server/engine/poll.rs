@@ -49,7 +49,7 @@ impl Poll {
         let expired = self.tunnel.take(&mut state, subscription, limit, &self.key, &mut claims);
         let parked = claims.is_empty();
         if parked {
-            state.pollers.park(self.number, subscription, &self.waker);
+            state.pollers.park(self.number, &self.key, &self.waker);
         } else {
             state.pollers.unpark(self.number);
         }
@@ -67,10 +67,7 @@ impl Drop for Poll {
         state.presence.poll_ended(&self.key, Instant::now());
         if self.waiting && state.pollers.unpark(self.number).is_none() {
             // It was woken for a command and goes without it: somebody else must be told.
-            let channels: Vec<_> = state.queue.channels().map(|(channel, _)| channel.clone()).collect();
-            for channel in channels {
-                wakers.extend(state.pollers.next_for(&channel));
-            }
+            state.wake_for_all_queued(&mut wakers);
         }
         drop(state);
         wakers.iter().for_each(|waker| waker.wake());

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::answer::{Answer, AnswerKind};
 use super::bounds::{Budget, Emptied, Limits};
 use super::command::{Command, Kind, RequestId};
-use super::counters::Counters;
+use super::counters::{Counters, Origin};
 use super::held::{End, Held, Stage};
 use super::hold::Hold;
 use super::poll::{Claims, Poll};
 use super::pollers::Pollers;
-use super::presence::{ClientKey, Presence, Standing};
+use super::presence::{ClientKey, Declares, Presence, Standing};
 use super::queue::{Queue, Queued, Subscription};
 use crate::ids::{Channel, TunnelId};
 use crate::net::Waker;
@@ -23,8 +23,11 @@ use crate::net::Waker;
 /// A request to be held.
 pub(crate) struct Admission {
     pub(crate) id: RequestId,
+    pub(crate) origin: Origin,
     pub(crate) kind: Kind,
     pub(crate) channel: Channel,
+    /// The only client that may have it.
+    pub(crate) pin: Option<Arc<str>>,
     pub(crate) command: Command,
     /// When its response timer started.
     pub(crate) started: Instant,
@@ -135,7 +138,7 @@ impl Tunnel {
 
     /// Queues a request and holds it until the guard goes.
     pub(crate) fn admit(self: &Arc<Self>, admission: Admission) -> Result<Hold, Refusal> {
-        let Admission { id, kind, channel, command, started, deadline, waker } = admission;
+        let Admission { id, origin, kind, channel, pin, command, started, deadline, waker } = admission;
         let bytes = command.bytes();
         let woken = {
             let mut state = self.state();
@@ -144,7 +147,13 @@ impl Tunnel {
                 Phase::Draining | Phase::Cut => return Err(Refusal::Stopping),
                 Phase::Deleted => return Err(Refusal::Deleted),
             }
-            match state.presence.standing(&channel, Instant::now()) {
+            let now = Instant::now();
+            match state.presence.standing(&channel, now) {
+                Standing::Connected
+                    if pin.as_ref().is_some_and(|pin| !state.presence.is_connected(pin, &channel, now)) =>
+                {
+                    return Err(Refusal::NotConnected);
+                }
                 Standing::Connected => {}
                 Standing::Absent => return Err(Refusal::NotConnected),
                 Standing::NeverSeen => return Err(Refusal::NeverSeen),
@@ -155,10 +164,12 @@ impl Tunnel {
                 return Err(Refusal::QueueFull);
             }
             let number = state.next_number();
-            state.queue.insert(number, Queued { request: id, channel: channel.clone(), bytes });
-            let woken = state.pollers.next_for(&channel);
+            let queued = Queued { request: id, channel: channel.clone(), bytes, pin: pin.clone() };
+            let woken = state.poll_for(&queued);
+            state.queue.insert(number, queued);
             let held = Held {
                 number,
+                pin,
                 kind,
                 channel,
                 started,
@@ -176,17 +187,25 @@ impl Tunnel {
         if let Some(poller) = woken {
             poller.wake();
         }
-        Ok(Hold::new(Arc::clone(self), id, kind))
+        Ok(Hold::new(Arc::clone(self), id, origin, kind))
     }
 
-    /// Begins a poll of the client `key`.
-    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, waker: Arc<Waker>) -> Poll {
+    /// Begins a poll of the client `key`, which declares `info` about its channels.
+    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, info: Option<&str>, waker: Arc<Waker>) -> Poll {
         let key = Arc::new(key);
-        let number = {
+        let (number, readable) = {
             let mut state = self.state();
-            state.presence.poll_began(&key, Instant::now());
-            state.next_number()
+            let readable = state.presence.poll_began(&key, info, Instant::now());
+            (state.next_number(), readable)
         };
+        if !readable {
+            log::warn!(
+                target: "server",
+                tunnel_id:% = self.id,
+                client_instance_id = key.instance.as_str();
+                "what the client declares about its channels cannot be read and is ignored"
+            );
+        }
         Poll::new(Arc::clone(self), key, number, waker)
     }
 
@@ -205,7 +224,7 @@ impl Tunnel {
             return Posted::WrongKind;
         }
         let freed = if answer.kind.is_terminal() {
-            presence.released(by);
+            presence.answered(by, now);
             held.stage = Stage::Answered { at: Some(*at), by: Arc::clone(by) };
             held.terminal = Some(answer);
             std::mem::take(&mut held.room)
@@ -248,7 +267,7 @@ impl Tunnel {
         let mut state = self.state();
         let mut count = 0;
         for (id, command) in claims {
-            let State { held, queue, presence, pollers, phase, .. } = &mut *state;
+            let State { held, presence, phase, .. } = &mut *state;
             let Some(held) = held.get_mut(&id) else { continue };
             // A notification shows that the client did read the command.
             if !matches!(held.stage, Stage::Delivered { .. }) || !held.notifications.is_empty() {
@@ -262,9 +281,11 @@ impl Tunnel {
             }
             let bytes = command.bytes();
             self.budget.retake(bytes);
-            queue.insert(held.number, Queued { request: id, channel: held.channel.clone(), bytes });
+            let (channel, pin) = (held.channel.clone(), held.pin.clone());
+            let (number, queued) = (held.number, Queued { request: id, channel, bytes, pin });
             held.stage = Stage::Queued(command);
-            wakers.extend(pollers.next_for(&held.channel));
+            wakers.extend(state.poll_for(&queued));
+            state.queue.insert(number, queued);
             count += 1;
         }
         drop(state);
@@ -284,7 +305,13 @@ impl Tunnel {
         let now = Instant::now();
         let mut expired = Vec::new();
         while claims.len() < limit {
-            let Some(queued) = state.queue.take(subscription) else { break };
+            let taken = if state.queue.has_pinned() {
+                let may = |queued: &Queued| queued.pin.as_deref().is_none_or(|pin| pin == by.instance);
+                state.queue.take_if(subscription, may)
+            } else {
+                state.queue.take(subscription)
+            };
+            let Some(queued) = taken else { break };
             self.budget.give(queued.bytes);
             let Some(held) = state.held.get_mut(&queued.request) else { continue };
             let Some(timeout_ms) = time_to_issue(held.deadline.saturating_duration_since(now)) else {
@@ -346,6 +373,16 @@ impl Tunnel {
         wakers.iter().for_each(|waker| waker.wake());
     }
 
+    /// Whether connected clients serve `channel`, by their own account.
+    pub(crate) fn declares(&self, channel: &Channel) -> Declares {
+        self.state().presence.declares(channel, Instant::now())
+    }
+
+    /// Whether the client `instance` can serve `channel`.
+    pub(crate) fn is_connected(&self, instance: &str, channel: &Channel) -> bool {
+        self.state().presence.is_connected(instance, channel, Instant::now())
+    }
+
     /// How busy it is.
     pub(crate) fn load(&self) -> Load {
         let state = self.state();
@@ -383,6 +420,28 @@ impl State {
     fn next_number(&mut self) -> u64 {
         self.next_number += 1;
         self.next_number
+    }
+
+    /// Takes out the parked poll that should have `queued`; wake it without the lock.
+    fn poll_for(&mut self, queued: &Queued) -> Option<Arc<Waker>> {
+        match &queued.pin {
+            None => self.pollers.next_for(&queued.channel),
+            Some(pin) => self.pollers.next_of(&queued.channel, |key| key.instance == **pin),
+        }
+    }
+
+    /// Takes out a parked poll for everything that is queued.
+    pub(super) fn wake_for_all_queued(&mut self, wakers: &mut Vec<Arc<Waker>>) {
+        let State { queue, pollers, .. } = self;
+        let channels: Vec<_> = queue.channels().map(|(channel, _)| channel).collect();
+        wakers.extend(channels.into_iter().filter_map(|channel| pollers.next_for(channel)));
+        if queue.has_pinned() {
+            for queued in queue.iter() {
+                if let Some(pin) = &queued.pin {
+                    wakers.extend(pollers.next_of(&queued.channel, |key| key.instance == **pin));
+                }
+            }
+        }
     }
 
     fn end(&mut self, id: RequestId, which: impl FnOnce(&Stage) -> bool, end: End) -> Option<Arc<Waker>> {

@@ -152,7 +152,7 @@ pub(super) struct TunnelEntry {
 /// The store's file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Store {
+pub(super) struct StoredTunnels {
     #[serde(default)]
     pub(super) tunnels: Vec<TunnelEntry>,
 }
