@@ -225,7 +225,7 @@ fn a_slow_call_delays_no_other_and_is_cut_when_it_is_cancelled_or_its_time_is_ov
     let url = |path: &str| format!("{}{path}", base(&server));
     let site = Site::start(
         &[("slow", &url("/slow")), ("fast", &url("/fast"))],
-        &["--mcp.connection-max-ttl", "1500ms"],
+        &["--mcp.connection-max-ttl", "500ms"],
     );
     let slow = json!({"name": "call_target", "arguments": {"label": "slow", "method": "GET"}});
     let cancelled = site.send("tools/call", slow.clone(), "");

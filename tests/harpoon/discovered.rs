@@ -91,19 +91,20 @@ fn a_loopback_server_that_may_be_plain_brings_its_targets_and_the_channel_comes_
 #[test]
 fn a_plain_server_brings_none_unless_that_is_allowed_and_never_one_of_another_origin() {
     let private = target(|_| Reply::ok("private"));
-    let elsewhere = format!("{}/admin", base(&private));
-    let mcp = server(Some(elsewhere));
-    let plane = ControlPlane::start();
-    let client = Client::start(&plane.base_url(), &["--mcp.server-url", &mcp.url()]);
-    client.wait_ready();
-    assert!(labels(&client).is_empty());
-
-    let plane = ControlPlane::start();
-    let arguments = ["--mcp.server-url", &mcp.url(), "--harpoon.allow-plaintext-http"];
-    let client = Client::start(&plane.base_url(), &arguments);
-    client.wait_ready();
-    let found = labels(&client);
-    assert!(found.iter().any(|label| label == "oauth-registration-endpoint-0"), "{found:?}");
-    assert!(!found.iter().any(|label| label.contains("token-endpoint")), "{found:?}");
+    let mcp = server(Some(format!("{}/admin", base(&private))));
+    let url = mcp.url();
+    let found = |arguments: &[&str]| {
+        let plane = ControlPlane::start();
+        let client =
+            Client::start(&plane.base_url(), &[&["--mcp.server-url", url.as_str()], arguments].concat());
+        // What is found is registered before it is answered.
+        plane.send(&[control_plane::command("d", r#""command_type":"oauth_discovery","channel":"main""#)]);
+        assert_eq!(plane.wait_answers(&["d"])[0].json()["resp_code"], 200);
+        labels(&client)
+    };
+    assert!(found(&[]).is_empty());
+    let plain = found(&["--harpoon.allow-plaintext-http"]);
+    assert!(plain.iter().any(|label| label == "oauth-registration-endpoint-0"), "{plain:?}");
+    assert!(!plain.iter().any(|label| label.contains("token-endpoint")), "{plain:?}");
     assert_eq!(private.connections(), 0);
 }

@@ -203,7 +203,10 @@ fn without_a_target_the_channel_is_unsupported_and_with_one_it_has_no_sessions_t
     let notification = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     site.plane.send(&[
         control_plane::message("n", notification, on_harpoon),
-        control_plane::command("t", r#""command_type":"session_termination","channel":"harpoon""#),
+        control_plane::command(
+            "t",
+            r#""command_type":"session_termination","channel":"harpoon","headers":{"Mcp-Session-Id":["s"]}"#,
+        ),
         control_plane::command("d", r#""command_type":"oauth_discovery","channel":"harpoon""#),
     ]);
     let codes: Vec<_> = site

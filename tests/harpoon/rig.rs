@@ -100,12 +100,25 @@ impl Site {
 
     /// Sends a call with these members of its command; the id of the command.
     pub fn send(&self, method: &str, params: Value, members: &str) -> String {
+        let (id, command) = self.command(method, &params, members);
+        self.plane.send(&[command]);
+        id
+    }
+
+    /// Sends the same call many times, several with each poll.
+    pub fn send_many(&self, method: &str, params: &Value, times: usize) -> Vec<String> {
+        let (ids, commands): (Vec<_>, Vec<_>) = (0..times).map(|_| self.command(method, params, "")).unzip();
+        commands.chunks(20).for_each(|batch| self.plane.send(batch));
+        ids
+    }
+
+    fn command(&self, method: &str, params: &Value, members: &str) -> (String, String) {
         let n = self.next.fetch_add(1, Ordering::SeqCst);
         let id = format!("r{n}");
         let json = json!({"jsonrpc": "2.0", "id": n, "method": method, "params": params});
         let members = format!(r#","channel":"harpoon"{members}"#);
-        self.plane.send(&[control_plane::message(&id, &json.to_string(), &members)]);
-        id
+        let command = control_plane::message(&id, &json.to_string(), &members);
+        (id, command)
     }
 
     /// The response that was posted for a command.
