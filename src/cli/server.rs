@@ -3,7 +3,7 @@
 //! Either a configuration document (`--config`), or a few flags for the tunnels of one key.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::ids::TunnelId;
+use crate::ops::listener::OwnFile;
 use crate::ops::log::install_plain;
 use crate::server::{ServerConfig, SimpleOptions, Standalone, parse_duration, parse_listen};
 
@@ -92,11 +93,17 @@ fn run(arguments: &[String]) -> Result<(), String> {
         log::info!(target: "server", url = listening.url().as_str(); "listening");
     }
     let url_file = match (&flags.url_file, server.listening().first()) {
-        (Some(path), Some(first)) => Some(UrlFile::write(path, &first.url())?),
+        (Some(path), Some(first)) => {
+            let text = format!("{}\n", first.url());
+            let written = OwnFile::write(path, text, 0o644, false);
+            Some(written.map_err(|error| format!("cannot write the url file {error}"))?)
+        }
         _ => None,
     };
     let outcome = serve(&server, &signals.received, &flags);
-    drop(url_file);
+    if let Some(Err(error)) = url_file.map(|file| file.remove()) {
+        log::warn!(target: "server", error:% = error; "the url file cannot be removed");
+    }
     server.stop(GRACE);
     outcome
 }
@@ -347,30 +354,6 @@ impl Drop for SignalThread {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// The file that tells others where this server is; gone when it stops.
-struct UrlFile(PathBuf);
-
-impl UrlFile {
-    fn write(path: &Path, url: &str) -> Result<UrlFile, String> {
-        let bad = |error: io::Error| format!("cannot write {}: {error}", path.display());
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(bad)?;
-        }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = PathBuf::from(name);
-        std::fs::write(&temporary, format!("{url}\n")).map_err(bad)?;
-        std::fs::rename(&temporary, path).map_err(bad)?;
-        Ok(UrlFile(path.to_owned()))
-    }
-}
-
-impl Drop for UrlFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

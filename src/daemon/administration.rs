@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::config::{Config, Environment, McpTarget, Switch};
 use crate::harpoon::Server;
@@ -10,10 +11,12 @@ use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
 use crate::mcp::stdio::{ChildMode, StdioBinding};
+use crate::oauth::Status;
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
 use crate::ops::bundle::{self, Bundle, BundleRoutes};
 use crate::ops::harpoon::HarpoonRoutes;
 use crate::ops::listener::{Guarded, HealthRoutes, Listener, Router};
+use crate::ops::log::time_text;
 
 use crate::ops::ui::UiRoutes;
 
@@ -33,9 +36,10 @@ impl Daemon {
         material: &Material,
         built: &[BuiltBinding],
         harpoon: &Arc<Server>,
+        oauth: Arc<Status>,
     ) -> Result<(), StartError> {
         let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let admin = Arc::new(self.admin(config, material, (built, harpoon), &listener));
+        let admin = Arc::new(self.admin(config, material, (built, harpoon), oauth, &listener));
         let health = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
         let streams = listener.stream_limit();
         let callers = if config.harpoon.http_streamable { streams / 2 } else { 0 };
@@ -75,6 +79,7 @@ impl Daemon {
         config: &Config,
         material: &Material,
         (built, harpoon): (&[BuiltBinding], &Arc<Server>),
+        oauth: Arc<Status>,
         listener: &Listener,
     ) -> Admin {
         let control_plane = &config.control_plane;
@@ -113,11 +118,12 @@ impl Daemon {
                 };
                 let name = binding.channel.as_str().to_owned();
                 let disabled = (!polled(&name)).then_some(NOT_POLLED);
-                let report = ChannelReport { name, target, disabled, protocol: None };
+                let report = ChannelReport { name, target, disabled, in_flight: None, protocol: None };
                 (report, child(built, &binding.channel))
             })
             .collect();
         let trust = material.trust().clone();
+        let observers = Arc::clone(&self.observers);
         Admin::new(Sources {
             facts,
             state: Arc::clone(&self.state),
@@ -127,6 +133,7 @@ impl Daemon {
             channels: Box::new(move || {
                 let now = |(report, child): &(ChannelReport, Option<Arc<Binding>>)| {
                     let mut report = report.clone();
+                    report.in_flight = observers.in_flight(&report.name);
                     if let Some(Binding::Stdio(child)) = child.as_deref() {
                         look_at(child, bridge, &mut report);
                     }
@@ -135,7 +142,7 @@ impl Daemon {
                 channels.iter().map(now).collect()
             }),
             trust: Box::new(move || trust.report()),
-            oauth: None,
+            oauth: Box::new(move || oauth.to_json(&|at| time_text(OffsetDateTime::from(at)))),
             harpoon: Some(Arc::new(callouts::Report::new(
                 harpoon,
                 material.routes().iter().map(|route| &route.description),
@@ -166,8 +173,14 @@ fn look_at(child: &StdioBinding, bridge: &str, report: &mut ChannelReport) {
         "child_generation": health.generation,
         "handshake": protocol.handshake,
         "restarts": health.restarts(),
+        "running": health.running,
     });
+    if let Some(wait) = health.next_start_in {
+        shown["next_start_in_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+    }
     for (name, value) in [
+        ("last_end", health.last_end.map(|reason| reason.label().to_owned())),
+        ("last_error", health.last_error.filter(|_| !health.running)),
         ("protocol_version", protocol.protocol_version),
         ("server_name", protocol.server_name),
         ("server_version", protocol.server_version),

@@ -33,7 +33,6 @@ use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
-use crate::oauth;
 use crate::ops::listener::{Listener, PidFile};
 use crate::ops::log::LogHandle;
 use crate::ops::{ProxyHealth, State};
@@ -165,8 +164,17 @@ impl Daemon {
         // First, since it may refuse: nothing is opened or run for channels that cannot be declared.
         let client = Arc::new(self.client(config, &material)?);
         routes::log_all(material.routes());
+        let main =
+            bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
+        let wait = config.mcp.startup_wait_timeout;
+        let subject = Subject {
+            main: main.clone(),
+            unix_socket: main_socket(config),
+            register: material.callouts().register(),
+        };
+        let discovering = Discovering::prepare(subject, &self.mcp_cut, &self.state);
         if self.options.listen {
-            self.open_listener(config, &material, &built, &harpoon)?;
+            self.open_listener(config, &material, &built, &harpoon, Arc::clone(discovering.status()))?;
         }
         callouts::announce(&harpoon, config, self.listener.as_ref());
         // Before anything starts: another instance that lives is told by its file.
@@ -182,15 +190,6 @@ impl Daemon {
                 self.gate_readiness(&built.channel, &built.binding);
             }
         }
-        let main =
-            bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
-        let wait = config.mcp.startup_wait_timeout;
-        let subject = Subject {
-            main: main.clone(),
-            unix_socket: main_socket(config),
-            register: material.callouts().register(),
-        };
-        let discovering = Discovering::prepare(subject, &self.mcp_cut, &self.state);
         let dispatcher = Dispatcher::start(Setup {
             capacity: config.control_plane.max_inflight,
             // The embedded caller has a worker of its own beside those of the MCP servers.
@@ -257,11 +256,6 @@ impl Daemon {
     /// How polling is doing.
     pub fn poll_state(&self) -> &Arc<PollState> {
         &self.poll_state
-    }
-
-    /// What is known about OAuth discovery; none before the start.
-    pub fn oauth(&self) -> Option<&Arc<oauth::Status>> {
-        self.discovering.as_ref().map(Discovering::status)
     }
 
     /// What is known about the proxies in use.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::control_plane::Command;
-use crate::net::{Cancel, Deadline};
+use crate::net::Deadline;
 use crate::oauth::Discovery;
 
 use super::command::Site;
@@ -56,8 +56,6 @@ pub struct Dispatcher {
 
 struct Shared {
     queue: Queue,
-    /// Ends idle workers.
-    stop: Cancel,
     /// Most workers.
     limit: usize,
     /// Workers so far: none ends before the stop.
@@ -86,7 +84,6 @@ impl Dispatcher {
             setup.routes.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity()));
         let shared = Arc::new(Shared {
             queue: Queue::new(setup.capacity, limit, channels),
-            stop: Cancel::new(),
             limit,
             started: AtomicUsize::new(0),
             handles: Mutex::default(),
@@ -112,7 +109,6 @@ impl Dispatcher {
     pub fn drain(&self, leftovers: Vec<Command>, deadline: Deadline) -> bool {
         let mut waiting = self.shared.queue.close();
         waiting.extend(leftovers);
-        self.shared.stop.cancel();
         self.shared.abandon_all(&waiting, deadline);
         self.wait_until_idle(deadline)
     }
@@ -143,7 +139,6 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         self.shared.queue.close();
-        self.shared.stop.cancel();
     }
 }
 
@@ -169,9 +164,8 @@ impl Shared {
 
     /// The life of a worker; `alive` tells that it is not over.
     fn work(self: &Arc<Self>, alive: &Sender<Infallible>) {
-        let mut next = None;
-        while let Some(taken) = next.take().or_else(|| self.queue.take(&self.stop)) {
-            let Taken { command, place, nobody_waits } = taken;
+        let mut done = None;
+        while let Some(Taken { command, place, nobody_waits }) = self.queue.take(done.as_ref()) {
             if nobody_waits
                 && let Err(error) = self.hire(alive)
                 && !self.short_of_threads.swap(true, SeqCst)
@@ -191,7 +185,7 @@ impl Shared {
                 command::process(&command, place, &site, reply);
             });
             let _ = catch_unwind(AssertUnwindSafe(|| self.observer.worker_idle()));
-            next = self.queue.finish(&command.channel);
+            done = Some(command.channel);
         }
     }
 

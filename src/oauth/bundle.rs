@@ -156,3 +156,100 @@ fn group(sources: &Sources<'_>, first: &str) -> String {
     let of = of.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
     format!("auth-server:{}:{INDEX}", &hex_sha256(of.as_bytes())[..GROUP_BYTES * 2])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Trust = Trust::Own { as_private: true, as_resource: true };
+    const SERVERS: Trust = Trust::Own { as_private: false, as_resource: true };
+
+    fn bundle(endpoint: &str, document: &str, resource: &str, server: &str) -> Vec<Entry> {
+        let endpoint = Url::parse(endpoint).unwrap();
+        let server = ServerMetadata::parse(server).unwrap();
+        let place = endpoint.join("/.well-known/oauth-authorization-server").unwrap();
+        entries(&Sources {
+            endpoint: &endpoint,
+            unix_socket: Some(&"/run/mcp.sock".into()),
+            document,
+            resource: &ResourceMetadata::parse(resource).unwrap(),
+            server: Some((place.as_str(), &server)),
+        })
+    }
+
+    #[test]
+    fn only_what_is_on_the_servers_own_origin_is_trusted() {
+        let found = bundle(
+            "https://mcp.corp.example/mcp",
+            "https://MCP.corp.example.:443/.well-known/oauth-protected-resource",
+            r#"{"resource":"https://mcp.corp.example/mcp","authorization_servers":["https://mcp.corp.example"]}"#,
+            r#"{"issuer":"https://idp.example.com/","token_endpoint":"https://10.0.0.5/admin",
+                "registration_endpoint":"https://mcp.corp.example/register","jwks_uri":"ftp://mcp.corp.example/",
+                "introspection_endpoint":"https://mcp.corp.example\\@evil/",
+                "revocation_endpoint":"https://mcp.corp.example:8443/r","authorization_endpoint":"https://mcp.corp.example/a"}"#,
+        );
+        let seen: Vec<_> = found.iter().map(|entry| (entry.role, entry.trust)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("prmd-resource", OWN),
+                ("prmd-auth-server", OWN),
+                ("prmd-source", OWN),
+                ("auth-server-metadata", OWN),
+                ("issuer", Trust::Foreign),
+                ("token-endpoint", Trust::Foreign),
+                ("registration-endpoint", OWN),
+                ("revocation-endpoint", Trust::Foreign),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_foreign_authorization_server_says_is_trusted_for_the_resources_origin_only() {
+        let resource = r#"{"resource":"https://public/","authorization_servers":["https://as"]}"#;
+        let server = r#"{"token_endpoint":"https://mcp/t","issuer":"https://as"}"#;
+        let trust = |document: &str| {
+            let found = bundle("https://mcp/mcp", document, resource, server);
+            let of = |role| found.iter().find(|entry| entry.role == role).map(|entry| entry.trust);
+            (of("prmd-source"), of("token-endpoint"), of("issuer"))
+        };
+        assert_eq!(trust("https://mcp/prm"), (Some(OWN), Some(SERVERS), Some(Trust::Foreign)));
+        let nowhere = Trust::Own { as_private: false, as_resource: false };
+        assert_eq!(
+            trust("https://elsewhere/prm"),
+            (Some(Trust::Foreign), Some(nowhere), Some(Trust::Foreign))
+        );
+    }
+
+    #[test]
+    fn entries_of_one_server_share_a_group_and_the_servers_own_share_its_socket() {
+        let document = "http://localhost/.well-known/oauth-protected-resource";
+        let found = bundle(
+            "http://localhost/mcp",
+            document,
+            r#"{"resource":"http://localhost/mcp","authorization_servers":["http://localhost/as"]}"#,
+            r#"{"issuer":"http://localhost/as","token_endpoint":"http://localhost/as/t",
+                "jwks_uri":"http://localhost/elsewhere","revocation_endpoint":"https://other/as/r"}"#,
+        );
+        let group = format!("auth-server:{}:0", &hex_sha256(document.as_bytes())[..12]);
+        assert!(found.iter().flat_map(|entry| &entry.group).all(|have| *have == group));
+        let seen: Vec<_> = found
+            .iter()
+            .map(|entry| (entry.role, entry.group.is_some(), entry.unix_socket.is_some()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("prmd-resource", false, true),
+                ("prmd-auth-server", true, true),
+                ("prmd-source", false, true),
+                // Its issuer has a path: the place before it is another server's.
+                ("auth-server-metadata", true, false),
+                ("issuer", true, true),
+                ("token-endpoint", true, true),
+                ("jwks-uri", true, false),
+                ("revocation-endpoint", true, false),
+            ]
+        );
+    }
+}

@@ -5,7 +5,6 @@
 //! dispatch. Invariant: whatever documents say, only their places are asked, within fixed limits of time
 //! and size, and no log or error text holds more of a URL than its origin.
 
-mod admission;
 mod asking;
 mod bundle;
 mod challenge;
@@ -17,7 +16,6 @@ mod server;
 mod service;
 mod status;
 
-pub use admission::PrivateHosts;
 pub use asking::Budget;
 pub use bundle::{Entry, INDEX, Register, Registration, Trust};
 pub use places::Source;

@@ -239,6 +239,8 @@ fn limits(options: &LocalOptions) -> Limits {
         queue_bytes: 64 << 20,
         notifications: 16,
         notification_bytes: 4 << 20,
+        rate: None,
+        affinity_lease: None,
     }
 }
 
@@ -253,6 +255,7 @@ fn access(options: &LocalOptions) -> Access {
         created_at: now.clone(),
         updated_at: now,
         response_timeout: None,
+        affinity: None,
         keeper: Keeper::Configuration,
     };
     let key = Key {

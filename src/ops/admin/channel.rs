@@ -14,6 +14,8 @@ pub struct ChannelReport {
     pub target: ChannelTarget,
     /// Why nothing is routed to it, if so.
     pub disabled: Option<&'static str>,
+    /// Commands that run now.
+    pub in_flight: Option<usize>,
     /// What is known of the protocol spoken with it.
     pub protocol: Option<Value>,
 }
@@ -114,7 +116,11 @@ impl ChannelReport {
             .with_some("reason", reason)
             .with_some("details", details)
             .with_some("protocol", self.protocol.clone().unwrap_or_default());
-        channel.into()
+        // Nothing in flight says something.
+        match self.in_flight {
+            Some(running) => channel.with("in_flight", running).into(),
+            None => channel.into(),
+        }
     }
 }
 
@@ -127,6 +133,7 @@ mod tests {
             name: "main".into(),
             target: ChannelTarget::Http { address: "http://h/mcp".into() },
             disabled: None,
+            in_flight: None,
             protocol: None,
         }
     }

@@ -35,6 +35,12 @@ pub(super) fn document(from: &Sources) -> Value {
             String::new(),
         ),
     };
+    let contact = from.state.contact();
+    let (error_at, error) = contact.last_error.map(|(at, error)| (local(at), error)).unwrap_or_default();
+    let contact = Members::new()
+        .with_some("last_success", contact.last_success.map(local).unwrap_or_default())
+        .with_some("last_error", error)
+        .with_some("last_error_at", error_at);
     let status = Members::new()
         .with("version", facts.version.as_str())
         .with("client_instance_id", facts.client_instance_id.as_str())
@@ -46,6 +52,7 @@ pub(super) fn document(from: &Sources) -> Value {
         .with_some("control_plane_max_inflight", facts.max_inflight)
         .with_some("control_plane_poll_timeout", time(facts.poll_timeout))
         .with_some("control_plane_poll_deadline_guardrail", time(facts.poll_deadline_guardrail))
+        .with_some("control_plane_contact", contact)
         .with_some("mcp_server_url", facts.mcp_server_url.as_str())
         .with_some("mcp_resource_metadata_urls", facts.resource_metadata_urls.as_slice())
         .with("channels", channels)

@@ -23,13 +23,12 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use self::bind::{Listening, SocketFile};
-use self::files::OwnFile;
 use crate::config::Health;
 use crate::net::front::{Bound, Front};
 use crate::net::{Cancel, Deadline};
 
 pub use self::bind::ListenError;
-pub use self::files::{FileError, PidFile, PidFileError};
+pub use self::files::{FileError, OwnFile, PidFile, PidFileError};
 pub use self::guarded::Guarded;
 pub use self::health::HealthRoutes;
 pub use self::request::{BodyError, Peer, Request};

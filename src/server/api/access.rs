@@ -216,6 +216,7 @@ mod tests {
             created_at: String::new(),
             updated_at: String::new(),
             response_timeout: None,
+            affinity: None,
             keeper: Keeper::Configuration,
         };
         Access { records: [(tunnel(), Arc::new(record))].into(), ..Access::default() }

@@ -75,6 +75,7 @@ impl Api {
             created_at: now.clone(),
             updated_at: now,
             response_timeout: None,
+            affinity: None,
             keeper: Keeper::Administration,
         };
         let shown = record.to_json();

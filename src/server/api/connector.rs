@@ -29,6 +29,8 @@ pub(super) struct Call<'a> {
     pub(super) kind: Kind,
     /// The only client that may have it.
     pub(super) pin: Option<Arc<str>>,
+    /// The MCP session it names.
+    pub(super) session: Option<String>,
     pub(super) summary: Option<Summary>,
     pub(super) accept: Accept,
     pub(super) deadline: Instant,
@@ -91,7 +93,11 @@ impl Api {
         let accept = Accept::of(head.values("Accept"));
         let deadline = started + tunnel.limits().response_timeout;
         let origin = Origin::Connector;
-        let call = Call { tunnel: &tunnel, channel, origin, kind, pin: None, summary, accept, deadline };
+        // Only affinity asks for it.
+        let session = tunnel.limits().affinity_lease.and(head.value("Mcp-Session-Id"));
+        let session = session.filter(|id| !id.is_empty()).map(str::to_owned);
+        let call =
+            Call { tunnel: &tunnel, channel, origin, kind, pin: None, session, summary, accept, deadline };
         let headers = forward::command_headers(head.headers(), exchange.id());
         let hold = self.hold(&call, started, &headers, payload.as_deref(), exchange)?;
         drop(payload);
@@ -157,6 +163,7 @@ impl Api {
             kind: call.kind,
             channel: call.channel.clone(),
             pin: call.pin.clone(),
+            session: call.session.clone(),
             command,
             started,
             deadline: call.deadline,
@@ -397,6 +404,11 @@ pub(super) fn refused(refusal: Refusal) -> Response {
             let message = "too many requests wait for the tunnel client; try again shortly";
             error(429, Some(code::QUEUE_FULL), message).header("Retry-After", "1")
         }
+        Refusal::TooOften(wait) => {
+            let message = "the tunnel is called too often; lower the number of calls";
+            let seconds = wait.as_secs().saturating_add(1).min(60).to_string();
+            error(429, Some(code::RATE_LIMIT), message).header("Retry-After", &seconds)
+        }
         Refusal::Stopping => ended(End::Stopping).1,
         Refusal::Deleted => ended(End::Deleted).1,
     }
@@ -412,6 +424,7 @@ pub(super) fn ended(end: End) -> (Outcome, Response) {
             let message = "the tunnel client's answer is larger than this server takes";
             (Outcome::Answered, error(502, Some(code::TOO_LARGE), message))
         }
+        End::ClientGone => (Outcome::Cancelled, refused(Refusal::NotConnected)),
         End::Stopping => {
             let response = error(503, None, "the server is stopping; try again").header("Retry-After", "1");
             (Outcome::Cancelled, response)
@@ -428,7 +441,7 @@ pub(super) fn timed_out() -> (Outcome, Response) {
 fn broken_off(end: Option<End>, id: Option<&Id>) -> (Outcome, String) {
     let (outcome, message, source, received) = match end {
         Some(End::Stopping) => (Outcome::Cancelled, "Service Unavailable", "transport_closed", false),
-        Some(End::Deleted) => (Outcome::Cancelled, "Not Found", "transport_closed", false),
+        Some(End::ClientGone | End::Deleted) => (Outcome::Cancelled, "Not Found", "transport_closed", false),
         Some(End::AnswerTooLarge) => (Outcome::Answered, "Bad Gateway", "protocol", true),
         Some(End::ExpiredQueued) | None => (Outcome::Timeout, "Gateway Timeout", "timeout", false),
     };

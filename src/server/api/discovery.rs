@@ -45,6 +45,7 @@ impl Api {
             origin: Origin::Connector,
             kind: Kind::OauthDiscovery,
             pin: None,
+            session: None,
             summary: None,
             accept: Accept { sse: false, json: true },
             deadline: started + tunnel.limits().response_timeout.min(WAIT),

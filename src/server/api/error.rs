@@ -11,6 +11,7 @@ pub(super) mod code {
     pub(crate) const NOT_PENDING: &str = "pending_request_not_found";
     pub(crate) const TOO_LARGE: &str = "request_body_too_large";
     pub(crate) const ORGANIZATION_REQUIRED: &str = "tunnel_active_organization_required";
+    pub(crate) const RATE_LIMIT: &str = "rate_limit_exceeded";
     pub(crate) const MANAGEMENT_REQUIRED: &str = "tunnel_management_permission_required";
     pub(crate) const PRINCIPAL_LIMIT: &str = "tunnel_principal_limit_exceeded";
     pub(crate) const CLIENT_NOT_CONNECTED: &str = "tunnel_client_not_connected";

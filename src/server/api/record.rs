@@ -55,6 +55,8 @@ pub(in crate::server) struct Record {
     pub(in crate::server) updated_at: String,
     /// How long its calls are held, if not as long as those of others; not shown.
     pub(in crate::server) response_timeout: Option<Duration>,
+    /// Whether clients own channels, if not as with others; not shown.
+    pub(in crate::server) affinity: Option<bool>,
     pub(in crate::server) keeper: Keeper,
 }
 
@@ -79,6 +81,9 @@ impl Record {
         let mut stored = self.to_json();
         if let Some(time) = self.response_timeout {
             stored["response_timeout"] = format!("{}ms", time.as_millis()).into();
+        }
+        if let Some(owned) = self.affinity {
+            stored["affinity"] = if owned { "lazy-owner" } else { "off" }.into();
         }
         stored
     }

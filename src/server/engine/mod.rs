@@ -3,6 +3,7 @@
 //! Knows no HTTP. Invariants: a command is handed to at most one poll whose reply was written in full;
 //! a held request ends exactly once; after that nothing can be posted for it.
 
+mod affinity;
 mod answer;
 mod bounds;
 mod command;
@@ -14,6 +15,7 @@ mod poll;
 mod pollers;
 mod presence;
 mod queue;
+mod rate;
 mod token;
 mod tunnel;
 
@@ -34,6 +36,7 @@ pub(crate) use self::hold::{Hold, Step, Story};
 pub(crate) use self::poll::Found;
 pub(crate) use self::presence::{ClientKey, Declares};
 pub(crate) use self::queue::Subscription;
+pub(crate) use self::rate::Rate;
 pub(crate) use self::token::{Sealer, same};
 pub(crate) use self::tunnel::{Admission, Load, Posted, Refusal, Tunnel};
 

@@ -12,6 +12,8 @@ use crate::ids::Channel;
 
 /// How long a tunnel counts as "has been polled".
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a client whose poll broke off may take to poll again before its leases lapse.
+const BROKEN_TIME: Duration = Duration::from_secs(2);
 /// Clients remembered per tunnel.
 const CLIENTS: usize = 1024;
 
@@ -28,6 +30,8 @@ struct Client {
     seen: Instant,
     polls: u32,
     in_hand: u32,
+    /// When its last poll broke off, if it did and no other followed.
+    broken: Option<Instant>,
     /// The last declaration as sent, so that an unchanged one costs a comparison only.
     info: Option<Box<str>>,
     declared: Option<Declared>,
@@ -80,11 +84,13 @@ impl Presence {
             seen: now,
             polls: 0,
             in_hand: 0,
+            broken: None,
             info: None,
             declared: None,
         });
         client.seen = now;
         client.polls += 1;
+        client.broken = None;
         if client.info.as_deref() == info {
             return true;
         }
@@ -101,11 +107,12 @@ impl Presence {
         }
     }
 
-    /// A poll ends.
-    pub(super) fn poll_ended(&mut self, key: &Arc<ClientKey>, now: Instant) {
+    /// A poll ends; `broken` when its peer went away.
+    pub(super) fn poll_ended(&mut self, key: &Arc<ClientKey>, now: Instant, broken: bool) {
         self.poll_seen(key, now);
         if let Some(client) = self.clients.get_mut(key) {
             client.polls = client.polls.saturating_sub(1);
+            client.broken = broken.then_some(now);
         }
     }
 
@@ -180,6 +187,24 @@ impl Presence {
         all
     }
 
+    /// Whether a connected client says that work on `channel` depends on its process.
+    pub(super) fn is_affine(&self, channel: &Channel, now: Instant) -> bool {
+        self.clients.values().any(|client| {
+            client.declared.as_ref().is_some_and(|declared| declared.is_affine(channel))
+                && self.is_here(client, now)
+        })
+    }
+
+    /// Whether that client has been heard of within `lease`. One whose poll broke off and that has nothing
+    /// in hand gets a moment to poll again.
+    pub(super) fn holds_lease(&self, instance: &str, lease: Duration, now: Instant) -> bool {
+        let within = |moment: Instant, time| now.saturating_duration_since(moment) <= time;
+        self.clients.iter().filter(|(key, _)| key.instance == instance).any(|(_, client)| {
+            let left = client.broken.filter(|_| client.in_hand == 0);
+            client.polls > 0 || left.map_or(within(client.seen, lease), |left| within(left, BROKEN_TIME))
+        })
+    }
+
     fn is_here(&self, client: &Client, now: Instant) -> bool {
         client.polls > 0
             || client.in_hand > 0
@@ -217,7 +242,7 @@ mod tests {
         assert_eq!(presence.standing(&main, start), Standing::NeverSeen);
         presence.poll_began(&client, None, start);
         assert_eq!(presence.standing(&main, later), Standing::Connected, "a parked poll");
-        presence.poll_ended(&client, start);
+        presence.poll_ended(&client, start, false);
         assert_eq!(presence.standing(&main, start + TIMEOUT), Standing::Connected, "just seen");
         assert_eq!(presence.standing(&main, later), Standing::Absent);
         presence.took(&client);

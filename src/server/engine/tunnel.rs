@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::affinity::{Affinity, Bound};
 use super::answer::{Answer, AnswerKind};
 use super::bounds::{Budget, Emptied, Limits};
 use super::command::{Command, Kind, RequestId};
@@ -17,6 +18,7 @@ use super::poll::{Claims, Poll};
 use super::pollers::Pollers;
 use super::presence::{ClientKey, Declares, Presence, Standing};
 use super::queue::{Queue, Queued, Subscription};
+use super::rate::Bucket;
 use crate::ids::{Channel, TunnelId};
 use crate::net::Waker;
 
@@ -28,6 +30,8 @@ pub(crate) struct Admission {
     pub(crate) channel: Channel,
     /// The only client that may have it.
     pub(crate) pin: Option<Arc<str>>,
+    /// The MCP session it names.
+    pub(crate) session: Option<String>,
     pub(crate) command: Command,
     /// When its response timer started.
     pub(crate) started: Instant,
@@ -45,6 +49,8 @@ pub(crate) enum Refusal {
     NotConnected,
     /// The queue is full.
     QueueFull,
+    /// Calls come too often; when the next may.
+    TooOften(Duration),
     /// The server is stopping.
     Stopping,
     /// The tunnel is gone.
@@ -92,6 +98,8 @@ pub(super) struct State {
     pub(super) pollers: Pollers,
     pub(super) presence: Presence,
     pub(super) next_number: u64,
+    affinity: Option<Affinity>,
+    bucket: Option<Bucket>,
 }
 
 /// How busy a tunnel is.
@@ -120,6 +128,8 @@ impl Tunnel {
             pollers: Pollers::default(),
             presence: Presence::new(limits.client_last_seen_timeout),
             next_number: 0,
+            affinity: limits.affinity_lease.map(Affinity::new),
+            bucket: limits.rate.map(|rate| Bucket::new(rate, Instant::now())),
         };
         Tunnel { id, limits, budget, counters, emptied, state: Mutex::new(state) }
     }
@@ -138,7 +148,8 @@ impl Tunnel {
 
     /// Queues a request and holds it until the guard goes.
     pub(crate) fn admit(self: &Arc<Self>, admission: Admission) -> Result<Hold, Refusal> {
-        let Admission { id, origin, kind, channel, pin, command, started, deadline, waker } = admission;
+        let Admission { id, origin, kind, channel, pin, session, command, started, deadline, waker } =
+            admission;
         let bytes = command.bytes();
         let woken = {
             let mut state = self.state();
@@ -158,20 +169,38 @@ impl Tunnel {
                 Standing::Absent => return Err(Refusal::NotConnected),
                 Standing::NeverSeen => return Err(Refusal::NeverSeen),
             }
+            let pin = match (pin, &state.affinity, &session) {
+                (None, Some(affinity), Some(session)) => {
+                    match affinity.bound(&channel, session, &state.presence, now) {
+                        Bound::Nowhere => None,
+                        Bound::To(instance) => Some(instance),
+                        Bound::Gone => return Err(Refusal::NotConnected),
+                    }
+                }
+                (pin, _, _) => pin,
+            };
             let full = state.queue.len() >= self.limits.queue_max
                 || state.queue.bytes() + bytes > self.limits.queue_bytes;
             if full || !self.budget.take(bytes) {
                 return Err(Refusal::QueueFull);
             }
+            if origin == Origin::Connector
+                && let Some(bucket) = &mut state.bucket
+                && let Err(wait) = bucket.take(now)
+            {
+                self.budget.give(bytes);
+                return Err(Refusal::TooOften(wait));
+            }
             let number = state.next_number();
             let queued = Queued { request: id, channel: channel.clone(), bytes, pin: pin.clone() };
-            let woken = state.poll_for(&queued);
+            let woken = state.poll_for(&queued, now);
             state.queue.insert(number, queued);
             let held = Held {
                 number,
                 pin,
                 kind,
                 channel,
+                in_session: session.is_some(),
                 started,
                 deadline,
                 stage: Stage::Queued(command),
@@ -214,7 +243,7 @@ impl Tunnel {
         let now = Instant::now();
         let mut state = self.state();
         state.presence.responded(now);
-        let State { held, presence, .. } = &mut *state;
+        let State { held, presence, affinity, .. } = &mut *state;
         let Some(held) = held.get_mut(&id) else { return Posted::NotPending };
         let Stage::Delivered { by, at } = &held.stage else { return Posted::NotPending };
         if held.deadline <= now {
@@ -225,6 +254,13 @@ impl Tunnel {
         }
         let freed = if answer.kind.is_terminal() {
             presence.answered(by, now);
+            if let Some(affinity) = affinity
+                && !held.in_session
+                && presence.is_affine(&held.channel, now)
+                && let Some(session) = answer.session()
+            {
+                affinity.bind(&held.channel, session, &by.instance);
+            }
             held.stage = Stage::Answered { at: Some(*at), by: Arc::clone(by) };
             held.terminal = Some(answer);
             std::mem::take(&mut held.room)
@@ -284,7 +320,7 @@ impl Tunnel {
             let (channel, pin) = (held.channel.clone(), held.pin.clone());
             let (number, queued) = (held.number, Queued { request: id, channel, bytes, pin });
             held.stage = Stage::Queued(command);
-            wakers.extend(state.poll_for(&queued));
+            wakers.extend(state.poll_for(&queued, Instant::now()));
             state.queue.insert(number, queued);
             count += 1;
         }
@@ -305,9 +341,8 @@ impl Tunnel {
         let now = Instant::now();
         let mut expired = Vec::new();
         while claims.len() < limit {
-            let taken = if state.queue.has_pinned() {
-                let may = |queued: &Queued| queued.pin.as_deref().is_none_or(|pin| pin == by.instance);
-                state.queue.take_if(subscription, may)
+            let taken = if state.queue.has_pinned() || state.affinity.is_some() {
+                state.take_of(by, now)
             } else {
                 state.queue.take(subscription)
             };
@@ -383,6 +418,14 @@ impl Tunnel {
         self.state().presence.is_connected(instance, channel, Instant::now())
     }
 
+    /// Until when a parked poll may wait: where clients own channels, a lease that lapses wakes nobody.
+    pub(crate) fn look_again(&self, deadline: Instant) -> Instant {
+        match self.limits.affinity_lease {
+            None => deadline,
+            Some(_) => deadline.min(Instant::now() + LOOK_TIME),
+        }
+    }
+
     /// How busy it is.
     pub(crate) fn load(&self) -> Load {
         let state = self.state();
@@ -422,26 +465,65 @@ impl State {
         self.next_number
     }
 
+    /// The only client that may have `queued` at present.
+    fn client_for(&self, queued: &Queued, now: Instant) -> Option<Arc<str>> {
+        let owner = || {
+            let owner = self.affinity.as_ref()?.owner(&queued.channel, &self.presence, now);
+            owner.map(Arc::clone)
+        };
+        queued.pin.as_ref().map(Arc::clone).or_else(owner)
+    }
+
+    /// Takes the oldest command that the client `by` may have.
+    fn take_of(&mut self, by: &ClientKey, now: Instant) -> Option<Queued> {
+        let State { queue, affinity, presence, .. } = self;
+        let taken = queue.take_if(&by.subscription, |queued| match (&queued.pin, affinity.as_ref()) {
+            (Some(pin), _) => **pin == *by.instance,
+            (None, None) => true,
+            (None, Some(affinity)) => {
+                let owner = affinity.owner(&queued.channel, presence, now);
+                owner.is_none_or(|owner| **owner == *by.instance)
+            }
+        })?;
+        if let Some(affinity) = affinity
+            && taken.pin.is_none()
+        {
+            affinity.took(&taken.channel, &by.instance, presence, now);
+        }
+        Some(taken)
+    }
+
+    /// Ends what waits for clients of sessions that are gone; wake the threads without the lock.
+    pub(super) fn end_orphans(&mut self, now: Instant) -> Vec<Arc<Waker>> {
+        let Some(affinity) = self.affinity.as_ref().filter(|_| self.queue.has_pinned()) else {
+            return Vec::new();
+        };
+        let is_orphan = |queued: &&Queued| {
+            queued.pin.as_ref().is_some_and(|pin| !affinity.lasts(pin, &self.presence, now))
+        };
+        let orphans: Vec<RequestId> = self.queue.iter().filter(is_orphan).map(|one| one.request).collect();
+        let is_queued = |stage: &Stage| matches!(stage, Stage::Queued(_));
+        orphans.into_iter().filter_map(|id| self.end(id, is_queued, End::ClientGone)).collect()
+    }
+
     /// Takes out the parked poll that should have `queued`; wake it without the lock.
-    fn poll_for(&mut self, queued: &Queued) -> Option<Arc<Waker>> {
-        match &queued.pin {
+    fn poll_for(&mut self, queued: &Queued, now: Instant) -> Option<Arc<Waker>> {
+        match self.client_for(queued, now) {
             None => self.pollers.next_for(&queued.channel),
-            Some(pin) => self.pollers.next_of(&queued.channel, |key| key.instance == **pin),
+            Some(client) => self.pollers.next_of(&queued.channel, |key| key.instance == *client),
         }
     }
 
     /// Takes out a parked poll for everything that is queued.
     pub(super) fn wake_for_all_queued(&mut self, wakers: &mut Vec<Arc<Waker>>) {
+        if self.queue.has_pinned() || self.affinity.is_some() {
+            let (now, queued): (_, Vec<Queued>) = (Instant::now(), self.queue.iter().cloned().collect());
+            wakers.extend(queued.iter().filter_map(|queued| self.poll_for(queued, now)));
+            return;
+        }
         let State { queue, pollers, .. } = self;
         let channels: Vec<_> = queue.channels().map(|(channel, _)| channel).collect();
         wakers.extend(channels.into_iter().filter_map(|channel| pollers.next_for(channel)));
-        if queue.has_pinned() {
-            for queued in queue.iter() {
-                if let Some(pin) = &queued.pin {
-                    wakers.extend(pollers.next_of(&queued.channel, |key| key.instance == **pin));
-                }
-            }
-        }
     }
 
     fn end(&mut self, id: RequestId, which: impl FnOnce(&Stage) -> bool, end: End) -> Option<Arc<Waker>> {
@@ -454,6 +536,8 @@ impl State {
     }
 }
 
+/// Time between looks of a parked poll where clients own channels.
+const LOOK_TIME: Duration = Duration::from_millis(500);
 /// Least time with which a command is still handed out.
 const LEAST_TIME: Duration = Duration::from_millis(100);
 /// Largest part of the remaining time that is kept back for the way of the answer.

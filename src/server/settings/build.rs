@@ -22,13 +22,15 @@ use crate::server::api::{
     Access, Grants, IngressAuth, Keeper, Key, KeyDigest, KeyKind, Options, Principals, Record, Serves,
 };
 use crate::server::clock;
-use crate::server::engine::Limits;
+use crate::server::engine::{Limits, Rate};
 use crate::server::store::Store;
 
 const READ: &str = "api.organization.tunnel.read";
 const WRITE: &str = "api.organization.tunnel.write";
 const USE: &str = "api.organization.tunnel.use";
 
+/// How long a silent client keeps the channels it owns.
+const AFFINITY_LEASE: Duration = Duration::from_secs(10);
 /// A server without connections serves nobody; one with very many needs more threads than a host has.
 const CONNECTIONS: std::ops::RangeInclusive<usize> = 1..=100_000;
 
@@ -63,14 +65,17 @@ pub(super) fn from_document(
     let path_prefix = path_prefix(&document.path_prefix)?;
     let proxies = networks(&document.trusted_proxies)?;
     let public_url = public_url(document.public_base_url.as_deref(), proxies, &path_prefix)?;
-    let limits = limits(&document.limits, document.client_last_seen_timeout)?;
+    let mut limits = limits(&document.limits, document.client_last_seen_timeout)?;
+    let lease = document.affinity_lease.unwrap_or(Span(AFFINITY_LEASE));
+    let lease = positive("affinity_lease", lease)?;
+    limits.affinity_lease = affinity(document.affinity.as_deref())?.unwrap_or_default().then_some(lease);
     let mut records = HashMap::new();
     let mut tunnels = Vec::new();
     let declared = document.tunnels.into_iter().map(|entry| (entry, Keeper::Configuration));
     let stored = document.store.as_ref().map(|store| read_store(&store.path)).transpose()?;
     let stored = stored.into_iter().flatten().map(|entry| (entry, Keeper::Administration));
     for (entry, keeper) in declared.chain(stored) {
-        let (tunnel, record) = tunnel(entry, &limits, keeper)?;
+        let (tunnel, record) = tunnel(entry, &limits, lease, keeper)?;
         if records.insert(tunnel.id.clone(), Arc::new(record)).is_some() {
             return Err(SettingsError::new(format!("the tunnel {} is declared twice", tunnel.id)));
         }
@@ -155,7 +160,7 @@ pub(super) fn simple(simple: SimpleOptions) -> Result<ServerConfig, SettingsErro
     let mut tunnels: Vec<_> =
         simple.tunnels.into_iter().map(|id| TunnelConfig { id, limits: limits.clone() }).collect();
     for entry in simple.store.as_ref().map(|path| read_store(path)).transpose()?.into_iter().flatten() {
-        let (tunnel, record) = tunnel(entry, &limits, Keeper::Administration)?;
+        let (tunnel, record) = tunnel(entry, &limits, AFFINITY_LEASE, Keeper::Administration)?;
         // What the flags name is not administered.
         if let Entry::Vacant(place) = records.entry(tunnel.id.clone()) {
             place.insert(Arc::new(record));
@@ -189,12 +194,6 @@ fn options(listeners: &[ListenerConfig], ingress_auth: IngressAuth) -> Options {
 }
 
 fn check_supported(document: &Document) -> Result<(), SettingsError> {
-    match document.affinity.as_deref() {
-        None | Some("off" | "false") => {}
-        Some(other) => {
-            return Err(SettingsError::new(format!("affinity {other:?} is not supported; set it to off")));
-        }
-    }
     match document.queue.backend.as_deref() {
         None | Some("inmem") => Ok(()),
         Some(other) => {
@@ -241,7 +240,33 @@ fn limits(entry: &LimitsEntry, last_seen: Option<Span>) -> Result<Limits, Settin
         queue_bytes: entry.queue_bytes.map_or(64 << 20, |size| size.0),
         notifications: 64,
         notification_bytes: 4 << 20,
+        rate: rate(entry)?,
+        affinity_lease: None,
     })
+}
+
+/// Whether clients own channels; `None` when nothing is said.
+fn affinity(text: Option<&str>) -> Result<Option<bool>, SettingsError> {
+    match text {
+        None => Ok(None),
+        Some("off" | "false") => Ok(Some(false)),
+        Some("lazy-owner") => Ok(Some(true)),
+        Some(other) => Err(SettingsError::new(format!("affinity {other:?} is neither off nor lazy-owner"))),
+    }
+}
+
+fn rate(entry: &LimitsEntry) -> Result<Option<Rate>, SettingsError> {
+    let Some(per_second) = entry.calls_per_second else {
+        return match entry.calls_burst {
+            None => Ok(None),
+            Some(_) => Err(SettingsError::new("limits.calls_burst needs limits.calls_per_second as well")),
+        };
+    };
+    let burst = entry.calls_burst.map_or(per_second.ceil(), f64::from);
+    if per_second.is_finite() && per_second > 0.0 && burst >= 1.0 {
+        return Ok(Some(Rate { per_second, burst }));
+    }
+    Err(SettingsError::new("limits.calls_per_second must be more than 0, limits.calls_burst at least 1"))
 }
 
 fn positive(name: &str, span: Span) -> Result<Duration, SettingsError> {
@@ -313,6 +338,7 @@ fn key(entry: &KeyEntry) -> Result<Key, SettingsError> {
 fn tunnel(
     entry: TunnelEntry,
     limits: &Limits,
+    lease: Duration,
     keeper: Keeper,
 ) -> Result<(TunnelConfig, Record), SettingsError> {
     let id = TunnelId::parse(&entry.id).map_err(|error| SettingsError::new(error.to_string()))?;
@@ -320,6 +346,10 @@ fn tunnel(
     let own =
         entry.response_timeout.map(|span| positive("response_timeout of a tunnel", span)).transpose()?;
     limits.response_timeout = own.unwrap_or(limits.response_timeout);
+    let affinity = affinity(entry.affinity.as_deref())?;
+    if let Some(owned) = affinity {
+        limits.affinity_lease = owned.then_some(lease);
+    }
     let plain = plain_record(&id);
     let record = Record {
         id: id.clone(),
@@ -330,6 +360,7 @@ fn tunnel(
         created_at: entry.created_at.unwrap_or(plain.created_at),
         updated_at: entry.updated_at.unwrap_or(plain.updated_at),
         response_timeout: own,
+        affinity,
         keeper,
     };
     Ok((TunnelConfig { id, limits }, record))
@@ -346,6 +377,7 @@ fn plain_record(id: &TunnelId) -> Record {
         created_at: now.clone(),
         updated_at: now,
         response_timeout: None,
+        affinity: None,
         keeper: Keeper::Configuration,
     }
 }
@@ -433,7 +465,8 @@ tunnels:
                 "listeners: [{addr: 127.0.0.1:0, serve: [connector]}]\ningress_auth: {mode: mtls}".to_owned(),
                 "client_ca",
             ),
-            (format!("{base}affinity: lazy-owner"), "lazy-owner"),
+            (format!("{base}affinity: sticky"), "sticky"),
+            (format!("{base}limits: {{calls_per_second: 0}}"), "calls_per_second"),
             (format!("{base}queue: {{backend: redis}}"), "redis"),
             (format!("{base}limits: {{queue_bytes: lots}}"), "lots"),
             (format!("{base}limits: {{response_timeout: 0s}}"), "response_timeout"),

@@ -74,7 +74,7 @@ async function badges() {
     if (badge.textContent !== text) badge.textContent = text;
     badge.className = `badge ${verdict(reply.ok, id === "ready" ? reply.text : "")}`;
   }
-  showState(health, ready);
+  showState({ health, ready });
 }
 
 function startTheme() {

@@ -57,14 +57,21 @@ export function render(place, data, make) {
 export const card = (title, ...body) => h("section", { class: "card" }, h("h2", {}, title), body);
 export const badge = (kind, text) => h("span", { class: `badge ${kind}` }, text);
 export const mark = (kind, text) => h("span", { class: kind }, text);
-export const orDash = (value) => (value == null || value === "" ? DASH : value instanceof Node ? value : String(value));
+/** What a place shows of a value, or of several: a dash if that is nothing. */
+function content(value) {
+  const kept = [value].flat(9).filter((part) => part != null && part !== false && part !== "");
+  return kept.length ? kept : DASH;
+}
 export const mono = (value) => (value == null || value === "" ? DASH : h("code", {}, String(value)));
-export const list = (pairs) => h("dl", {}, pairs.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, [value].flat().map(orDash))]));
+export const list = (pairs) => h("dl", {}, pairs.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, content(value))]));
 export const rawJson = (key, data) => expand(key, "Raw JSON", h("pre", {}, JSON.stringify(data, null, 2)));
 
 /** A table whose cells carry the name of their column, for narrow screens. */
 export function table(columns, rows) {
-  const cells = (row) => row.map((cell, at) => h("td", { "data-name": columns[at] }, [cell].flat().map(orDash)));
+  const cells = (row) => row.map((cell, at) => {
+    const shown = content(cell);
+    return h("td", { "data-name": columns[at], class: shown === DASH || shown[0] === DASH ? "none" : null }, h("div", {}, shown));
+  });
   return h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map((row) => h("tr", {}, cells(row)))));
 }
 

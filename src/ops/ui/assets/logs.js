@@ -8,6 +8,8 @@ const HINTS = [["request_id", "req"], ["tunnel_request_id", "ts"], ["session_id"
 /** Events as `{event, text, search, line}`, oldest first; `line` once it is on the page. */
 const entries = [];
 let lastSeq = 0;
+/** Live events that came before the older ones were loaded. */
+let early = [];
 let paused = false;
 let waiting = 0;
 let scheduled = false;
@@ -99,6 +101,7 @@ function follow() {
   source.addEventListener("open", () => show(true));
   source.addEventListener("log", ({ data }) => {
     const event = JSON.parse(data);
+    if (early) return early.push(event);
     // A smaller number comes from a new process.
     if (event.seq < lastSeq - KEPT || (event.seq === 1 && lastSeq > 1)) lastSeq = 0;
     add(event, true);
@@ -111,8 +114,7 @@ function follow() {
   });
 }
 
-async function showLevel(reply) {
-  const { level, supported_levels: levels } = reply;
+function showLevel({ level, supported_levels: levels }) {
   const select = $("log-level");
   select.replaceChildren(...levels.map((name) => h("option", { selected: name === level }, name)));
   $("log-level-now").textContent = `runtime log level: ${level}`;
@@ -128,7 +130,7 @@ async function failing(work) {
 }
 
 const applyLevel = () => failing(async () => {
-  await showLevel(await getJson("/api/log-level", { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ level: $("log-level").value }) }));
+  showLevel(await getJson("/api/log-level", { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ level: $("log-level").value }) }));
 });
 
 const download = () => failing(async () => {
@@ -170,11 +172,16 @@ export function startLogs() {
   });
   $("log-level-apply").addEventListener("click", applyLevel);
   $("log-download").addEventListener("click", download);
+  // First the stream, so that no event falls between the two.
+  follow();
   failing(async () => {
     const [{ events }, level] = await Promise.all([getJson("/api/logs?limit=500"), getJson("/api/log-level")]);
     (events ?? []).forEach((event) => add(event, false));
-    await showLevel(level);
-  }).finally(follow);
+    showLevel(level);
+  }).finally(() => {
+    early.forEach((event) => add(event, true));
+    early = null;
+  });
 }
 
 /** The tab became visible: lines that were added meanwhile can be scrolled to now. */

@@ -1,5 +1,5 @@
 // What /metrics tells: parsed, sampled over the last minutes, and drawn.
-import { $, DASH, badge, card, expand, fullMoment, get, h, list, moment, render, showing, span } from "./dom.js";
+import { $, DASH, badge, card, expand, fullMoment, get, h, list, moment, render, showing, span, tick } from "./dom.js";
 
 const EVERY_MS = 2000;
 const KEPT_MS = 5 * 60 * 1000;
@@ -135,7 +135,7 @@ function chart(label, lines, unit) {
     if (index === 0) picture.append(svg("path", { class: "area", d: area }));
     picture.append(svg("path", { class: index ? "second" : "first", d: path }));
   });
-  return h("figure", { class: "chart" }, h("span", { class: "top" }, unit(top)), picture, h("figcaption", {}, h("span", {}, "5 min ago"), h("span", {}, samples.length < 2 ? "collecting…" : "now")));
+  return h("figure", { class: "chart" }, h("span", { class: "top" }, unit(top).replace(/\.0+(?=\D|$)/, "")), picture, h("figcaption", {}, h("span", {}, "5 min ago"), h("span", {}, samples.length < 2 ? "collecting…" : "now")));
 }
 
 /** The next of 1, 2, 5, 10, … */
@@ -162,7 +162,9 @@ function draw() {
   const [q50, q95] = samples.length > 1 ? [quantile(0.5, recent, now), quantile(0.95, recent, now)] : [];
   const perSecond = (value) => `${digits(value)}/s`;
   const speedText = speed == null ? DASH : digits(speed);
-  const failing = now.failed ? badge("warn", `${whole(now.failed)} answered with an error`) : badge("ok", "no errors");
+  const [done, failed] = ["calls", "failed"].map((what) => now[what] - samples[0][what]);
+  const share = done ? (failed * 100) / done : 0;
+  const failing = failed ? badge("warn", `${share < 0.1 ? "< 0.1" : digits(share)} % failed`) : badge("ok", "no errors");
   const ago = now.lastPoll ? moment(now.lastPoll * 1000) : DASH;
   const late = !now.lastPoll || Date.now() / 1000 - now.lastPoll > 120;
   place.replaceChildren(
@@ -182,6 +184,8 @@ function draw() {
         ["Memory", `${bytes(now.memory)} · ${whole(now.descriptors)} descriptors`],
       ])),
   );
+  place.classList.remove("stale");
+  tick();
 }
 
 /** The tab with the figures and the text. */
@@ -206,7 +210,7 @@ export const showMetrics = () => showing("metrics-error", async () => {
 
 export function startMetrics() {
   $("metrics-refresh").addEventListener("click", showMetrics);
-  const again = () => take().catch(() => {}).finally(() => setTimeout(again, EVERY_MS));
+  const again = () => take().catch(() => $("charts").classList.add("stale")).finally(() => setTimeout(again, EVERY_MS));
   again();
 }
 export const redraw = () => samples.length && draw();

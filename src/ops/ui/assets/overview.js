@@ -8,26 +8,48 @@ export function verdict(ok, body) {
   return ok ? "ok" : body.includes("pending") ? "wait" : "bad";
 }
 
+/** What was learned last, for the large line on top. */
+let known = { health: { ok: true, text: "" }, ready: { ok: false, text: "pending" }, contact: {} };
+
+/** Words for a control plane that is not reached, though that is no part of readiness; else nothing. */
+function lostContact({ last_success: good, last_error: error, last_error_at: at }) {
+  if (!error || (good && Date.parse(good) >= Date.parse(at))) return "";
+  return `The control plane has not been reached ${good ? `since ${new Date(good).toISOString()}` : "yet"}: ${error}`;
+}
+
 /** The large line on top; `health` and `ready` are `{ok, text}`. */
-export function showState(health, ready) {
+export function showState(news) {
+  known = { ...known, ...news };
+  const { health, ready, contact } = known;
+  const lost = lostContact(contact);
   const place = $("state");
   const unreachable = !health.ok && health.text === "error";
-  const kind = unreachable ? "bad" : ready.ok && ready.text !== "ready" ? "warn" : verdict(ready.ok, ready.text);
+  const kind = unreachable ? "bad" : ready.ok && (ready.text !== "ready" || lost) ? "warn" : verdict(ready.ok, ready.text);
   const title = unreachable ? "The client does not answer" : ready.ok ? "Ready" : kind === "wait" ? "Starting" : "Not ready";
-  const why = unreachable ? "The process has ended, or its listener cannot be reached from here." : ready.text === "ready" ? "" : ready.text.replace(/^ready \((.*)\)$/s, "$1");
+  const words = unreachable ? "The process has ended, or its listener cannot be reached from here." : ready.text === "ready" ? "" : ready.text.replace(/^ready \((.*)\)$/s, "$1");
+  const why = [words, !unreachable && lost].filter(Boolean).join("\n");
   const text = `${kind}|${title}|${why}`;
   if (place.dataset.text === text) return;
   place.dataset.text = text;
   place.className = `state ${kind}`;
-  place.replaceChildren(title, why && h("span", {}, why));
+  place.replaceChildren(title, ...why.split("\n").map((line) => line && h("span", {}, line)).filter(Boolean));
 }
 
-const routeOf = (route) => (route ? badge(route.route_mode === "proxy" ? "ok" : "warn", route.route_mode) : badge("warn", "unknown"));
+const routeOf = (route) => (route ? badge(route.route_mode === "proxy" ? "ok" : "note", route.route_mode) : badge("note", "unknown"));
 
+/** Which era a server speaks: the one in use, else those it is known to speak. */
 function eraOf(protocol) {
   if (!protocol) return DASH;
+  const spoken = ["legacy", "modern"].filter((era) => protocol[`speaks_${era}`] === "yes");
+  const mode = protocol.mode ?? (spoken.length === 2 ? "dual" : spoken[0]);
   const server = [protocol.server_name, protocol.server_version].filter(Boolean).join(" ");
-  return [[protocol.mode, protocol.protocol_version].filter(Boolean).join(" "), server && h("div", { class: "dim" }, server)];
+  return [[mode, protocol.protocol_version].filter(Boolean).join(" "), server && h("div", { class: "dim" }, server)];
+}
+
+function sessionOf({ protocol, transport_kind: transport }) {
+  if (protocol?.handshake) return `handshake ${protocol.handshake}`;
+  if (protocol?.bridge_sessions) return `${protocol.bridge_sessions} bridged`;
+  return transport === "http-streamable" ? "kept by callers" : DASH;
 }
 
 function childOf(channel) {
@@ -48,14 +70,15 @@ function channelRow(channel, routes) {
   ];
   const own = channel.details?.map(({ key, value }) => [key, mono(value)]);
   const probe = channel.probe_status && ["probe", [channel.probe_status, channel.probe_error].filter(Boolean).join(": ")];
-  const more = [...(details ?? []), ...(own ?? []), probe].filter(Boolean);
+  const protocol = Object.entries(channel.protocol ?? {}).map(([name, value]) => [name, String(value)]);
+  const more = [...(details ?? []), ...(own ?? []), probe, ...protocol].filter(Boolean);
   return [
     h("b", {}, channel.name),
-    channel.enabled ? badge(channel.probe_status === "pending" ? "wait" : channel.reason ? "warn" : "ok", "enabled") : badge("bad", "disabled"),
+    channel.enabled ? badge(channel.probe_status === "pending" ? "wait" : channel.reason ? "warn" : "ok", "enabled") : badge(channel.name === "harpoon" ? "off" : "bad", "disabled"),
     [channel.server_kind, h("div", { class: "dim" }, channel.transport_kind ?? DASH)],
     eraOf(channel.protocol),
     childOf(channel),
-    channel.protocol?.handshake ? `handshake ${channel.protocol.handshake}` : channel.transport_kind === "http-streamable" ? "kept by callers" : DASH,
+    sessionOf(channel),
     channel.in_flight == null ? DASH : String(channel.in_flight),
     channel.name === "harpoon" ? DASH : [routeOf(route), route?.proxy_id && h("div", { class: "dim mono" }, route.proxy_id.slice(0, 12))],
     [channel.reason ?? DASH, more.length > 0 && expand(`channel-${channel.name}`, "Details", list(more))],
@@ -107,7 +130,7 @@ function elsewhere({ system, oauth, harpoon }) {
     [link("system", "Proxies"), system instanceof Error ? failed(system) : proxied.length ? proxied.map((known) => [routeBadge(known), ` ${known.route.name} `]).flat() : "none in use"],
     [link("system", "Certificates"), system instanceof Error ? DASH : [trust, certificates.length > 0 && [`, ${certificates.length} of your own; first to expire `, expiry(certificates[0].not_after)]].flat(2)],
     [link("oauth", "OAuth"), oauth instanceof Error ? failed(oauth) : discovery],
-    [link("harpoon", "Harpoon"), harpoon instanceof Error ? failed(harpoon) : harpoon.enabled ? badge("ok", "enabled") : [badge("wait", "disabled"), ` ${harpoon.reason ?? ""}`]],
+    [link("harpoon", "Harpoon"), harpoon instanceof Error ? failed(harpoon) : harpoon.enabled ? badge("ok", "enabled") : [badge("off", "disabled"), ` ${harpoon.reason ?? ""}`]],
   ]));
 }
 
@@ -115,6 +138,7 @@ export const showOverview = () => showing("overview-error", async () => {
   const quietly = (path) => getJson(path).catch((error) => error);
   const [status, system, oauth, harpoon] = await Promise.all([getJson("/api/status"), ...["system", "oauth", "harpoon/status"].map((name) => quietly(`/api/${name}`))]);
   const trouble = recentTrouble();
+  showState({ contact: status.control_plane_contact ?? {} });
   // The uptime keeps itself up to date.
   const { uptime_seconds: _, ...lasting } = status;
   const data = [lasting, trouble, ...[system, oauth, harpoon].map((part) => part.message ?? part)];

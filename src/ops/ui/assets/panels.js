@@ -6,7 +6,7 @@ const bodyOf = (holder) => (holder.body !== undefined ? h("pre", {}, JSON.string
 
 // --- OAuth -----------------------------------------------------------------------------------------
 
-const KINDS = { fetched: "ok", error: "bad", tried: "warn", pending: "wait", skipped: "wait" };
+const KINDS = { fetched: "ok", error: "bad", tried: "warn", pending: "wait", skipped: "off" };
 function statusOf(attempt, pending) {
   if (!attempt) return pending ? "pending" : "skipped";
   if (attempt.error) return "error";
@@ -102,7 +102,7 @@ export const showHarpoon = () => showing("harpoon-error", async () => {
     ? await Promise.all([getJson("/api/harpoon/targets"), getJson(`/api/harpoon/calls?limit=100&label=${encodeURIComponent(label)}`)])
     : [{}, {}];
   render($("harpoon"), [status, targets, calls], () => {
-    if (!status.enabled) return card("Harpoon", [badge("wait", "disabled"), ` ${status.reason ?? ""}`]);
+    if (!status.enabled) return card("Harpoon", [badge("off", "disabled"), ` ${status.reason ?? ""}`]);
     const routes = status.proxy_routes ?? [];
     const proxied = routes.filter(({ route_mode }) => route_mode === "proxy").length;
     const kept = (targets.targets ?? []).filter((target) => !label || target.label === label);

@@ -223,6 +223,7 @@ impl Caller<'_, '_> {
             origin: Origin::OauthShim,
             kind: Kind::JsonRpc,
             pin: instance.map(Arc::clone),
+            session: None,
             summary: Some(Summary { id: None, method: method.to_owned() }),
             accept: Accept { sse: false, json: true },
             deadline: self.deadline,
