@@ -117,7 +117,7 @@ impl Material {
                 let polled = polled(channel);
                 let binding = match (target, route) {
                     (McpTarget::Http { url, .. }, Some(route)) if polled => {
-                        let binding = http_binding(url, route, config, cut);
+                        let binding = http_binding(channel, url, route, config, cut);
                         Binding::Http(match &observer {
                             Some(observer) => binding.with_observer(Arc::clone(observer)),
                             None => binding,
@@ -134,7 +134,7 @@ impl Material {
     }
 }
 
-fn http_binding(url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
+fn http_binding(channel: &Channel, url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
     let mcp = &config.mcp;
     let target = HttpTarget {
         url: url.clone(),
@@ -144,6 +144,12 @@ fn http_binding(url: &Url, route: &Route, config: &Config, cut: &Cancel) -> Http
     };
     HttpBinding::new(target, HttpClient::new(route, cut))
         .with_cancel(cut)
+        .with_bridge(
+            mcp.protocol_bridge == Switch::Auto,
+            channel.as_str(),
+            mcp.protocol_probe_timeout,
+            mcp.handshake_timeout,
+        )
         .with_raw_log(config.log.http_raw_unsafe)
 }
 
@@ -159,6 +165,8 @@ fn stdio_binding(
         hidden_variables: config.secret_variables.clone(),
         max_message_bytes: mcp.max_message_bytes,
         lifecycle_care: mcp.stdio_lifecycle == Switch::Auto,
+        bridge: mcp.protocol_bridge == Switch::Auto,
+        probe_window: mcp.protocol_probe_timeout,
         handshake_timeout: mcp.handshake_timeout,
         redactor: Some(redactor(config)),
         log_raw_messages: config.log.http_raw_unsafe,

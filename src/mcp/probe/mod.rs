@@ -124,7 +124,7 @@ pub fn run(
             Attempt::Cancelled => return,
         };
         if result != current {
-            log_result(&result);
+            log_result(binding, &result);
             report(&result);
             current = result;
         }
@@ -187,7 +187,7 @@ fn settle(
     session: Option<HeaderList>,
     report: &mut dyn FnMut(&ProbeResult),
 ) -> ProbeResult {
-    log_result(&result);
+    log_result(binding, &result);
     report(&result);
     close(binding, session);
     result
@@ -311,7 +311,10 @@ fn log_start(binding: &HttpBinding) {
     log::info!(target: "mcpclient", transport = "http-streamable", target:% = binding.origin(); "Probing MCP server");
 }
 
-fn log_result(result: &ProbeResult) {
+fn log_result(binding: &HttpBinding, result: &ProbeResult) {
+    if let ProbeResult::Ready(info) = result {
+        binding.probed(info);
+    }
     match result {
         ProbeResult::Ready(info) => log_ready(info),
         ProbeResult::TimedOut(error) => {
