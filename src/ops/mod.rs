@@ -9,7 +9,7 @@ mod metrics;
 mod proxy_health;
 mod state;
 
-pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProxyCheck};
+pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProtocolReport, ProxyCheck};
 pub use proxy_health::{CheckRecord, HISTORY as PROXY_HISTORY, ProxyHealth, RouteHealth, RouteState};
 pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 
