@@ -5,6 +5,7 @@
 //! `--online` asks for it.
 
 mod challenge;
+mod era;
 mod findings;
 mod metadata;
 mod online;

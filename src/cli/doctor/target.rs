@@ -13,6 +13,7 @@ use crate::mcp::http::HttpBinding;
 use crate::net::{Cancel, Cause, Deadline};
 use crate::redact;
 
+use super::era;
 use super::metadata;
 use super::report::{Check, Report};
 
@@ -32,24 +33,32 @@ pub(super) fn check(report: &mut Report, config: &Config, material: &Material, e
         let target =
             config.mcp.bindings.iter().find(|known| known.channel == *channel).map(|known| &known.target);
         match target {
-            Some(McpTarget::Http { url, .. }) => http(report, channel, url, binding),
-            Some(McpTarget::Stdio { command, .. }) => stdio(report, channel, command, environment),
+            Some(McpTarget::Http { url, .. }) => http(report, config, channel, url, binding),
+            Some(McpTarget::Stdio { command, .. }) => {
+                stdio(report, config, channel, command, environment, binding);
+            }
             None => {}
         }
     }
 }
 
-fn http(report: &mut Report, channel: &Channel, url: &Url, binding: &Arc<Binding>) {
-    let Binding::Http(binding) = &**binding else { return };
+fn http(report: &mut Report, config: &Config, channel: &Channel, url: &Url, server: &Arc<Binding>) {
+    let Binding::Http(binding) = &**server else { return };
     let shown = redact::snapshot(url.as_str());
     let reachable = reachable(binding, url, &shown);
     if !channel.is_main() {
+        let era = (!reachable.is_failed()).then(|| era::check(config, server).of_channel(channel.as_str()));
         report.push(reachable.of_channel(channel.as_str()));
+        era.into_iter().for_each(|era| report.push(era));
         return;
     }
     report.push(Check::pass("mcp_target", shown));
     let blocked = reachable.is_failed();
     report.push(reachable);
+    report.push(match blocked {
+        true => era::unreachable(),
+        false => era::check(config, server),
+    });
     report.push(if blocked {
         Check::skip(METADATA, "blocked by the MCP server check")
             .why("OAuth metadata is served by the MCP server, which was not reached.")
@@ -90,7 +99,14 @@ fn reachable(binding: &HttpBinding, url: &Url, shown: &str) -> Check {
         ])
 }
 
-fn stdio(report: &mut Report, channel: &Channel, command: &str, environment: &Environment) {
+fn stdio(
+    report: &mut Report,
+    config: &Config,
+    channel: &Channel,
+    command: &str,
+    environment: &Environment,
+    binding: &Arc<Binding>,
+) {
     let executable = executable(command, environment);
     if !channel.is_main() {
         report.push(executable.of_channel(channel.as_str()));
@@ -98,6 +114,7 @@ fn stdio(report: &mut Report, channel: &Channel, command: &str, environment: &En
     }
     report.push(Check::pass("mcp_target", redact::text(command)));
     report.push(executable);
+    report.push(era::check(config, binding));
     report.push(Check::skip(REACHABLE, "stdio server: there is nothing to connect to"));
     report.push(Check::skip(METADATA, "stdio server: OAuth metadata applies to HTTP servers only"));
 }
