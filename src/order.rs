@@ -28,6 +28,13 @@ pub fn sort_by<T>(list: &mut [T], mut compare: impl FnMut(&T, &T) -> Ordering) {
     }
 }
 
+/// A map or set of `items`, inserted one by one: `collect` would bring along a sort for each kind of entry.
+pub fn gathered<C: Default + Extend<I>, I>(items: impl IntoIterator<Item = I>) -> C {
+    let mut all = C::default();
+    all.extend(items);
+    all
+}
+
 /// The positions of `count` elements in the order of `compare`.
 fn positions(count: usize, compare: &mut dyn FnMut(usize, usize) -> Ordering) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
