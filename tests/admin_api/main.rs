@@ -115,7 +115,7 @@ impl<S: Read + Write> Events<S> {
     }
 
     /// The next message; `None` when the stream has ended.
-    pub fn next(&mut self) -> Option<Message> {
+    pub fn next_message(&mut self) -> Option<Message> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
@@ -129,7 +129,7 @@ impl<S: Read + Write> Events<S> {
     /// The next message that is no comment.
     pub fn next_event(&mut self) -> Option<Message> {
         loop {
-            let message = self.next()?;
+            let message = self.next_message()?;
             if message.comment.is_none() {
                 return Some(message);
             }

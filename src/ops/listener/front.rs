@@ -15,6 +15,8 @@ use super::router::Router;
 use crate::net::Cancel;
 use crate::net::front::{self, Bound, Exchange, Front, Head, Service, Settings, WhenFull};
 
+/// Stack of a connection's thread: the state of a compressor passes over it.
+const STACK_BYTES: usize = 1024 * 1024;
 /// Longest head of a request, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
@@ -30,7 +32,7 @@ pub(super) fn start(bound: Bound, limits: &Limits, router: Router, lost: &Cancel
         write: limits.write,
         connections: limits.connections,
     };
-    let settings = Settings { name: "health", limits, when_full: WhenFull::Evict };
+    let settings = Settings { name: "health", limits, when_full: WhenFull::Evict, stack_bytes: STACK_BYTES };
     let lost = lost.clone();
     Front::start(vec![bound], settings, Arc::new(Routes(router)), move |error| {
         log::error!(target: "health", error:%; "health server error");
