@@ -5,9 +5,11 @@
 
 mod keys;
 mod known;
+mod members;
 mod message;
 mod process;
 mod text;
+mod tokens;
 mod urls;
 mod values;
 

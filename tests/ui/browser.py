@@ -7,6 +7,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +27,14 @@ FLAGS = [
     "--hide-scrollbars",
 ]
 PATIENCE = 30
+# The browser reads from descriptor 3 and writes to 4.
+START = """
+import fcntl, os, sys
+read, write = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(read, 3)
+os.dup2(write, 4)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
 def executable():
@@ -44,8 +53,7 @@ class Browser:
         self.profile = tempfile.mkdtemp(prefix="ui-profile-")
         to_browser, self.write_end = os.pipe()
         self.read_end, from_browser = os.pipe()
-        # The browser reads from descriptor 3 and writes to 4.
-        command = ["sh", "-c", f'exec "$@" 3<&{to_browser} 4>&{from_browser}', "sh", program, *FLAGS]
+        command = [sys.executable, "-c", START, str(to_browser), str(from_browser), program, *FLAGS]
         command += ["--remote-debugging-pipe", f"--user-data-dir={self.profile}", "about:blank"]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.child = subprocess.Popen(command, pass_fds=[to_browser, from_browser], start_new_session=True, **quiet)

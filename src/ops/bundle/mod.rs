@@ -32,6 +32,8 @@ const DEFAULT_MINUTES: u64 = 30;
 const MAX_MINUTES: u64 = 24 * 60;
 /// Text of all log events of a bundle; the newest are kept.
 const LOG_BYTES: usize = 16 * 1024 * 1024;
+/// Of the thread that makes a bundle.
+const STACK_BYTES: usize = 4 * 1024 * 1024;
 /// Events taken from the ring at a time.
 const BATCH: usize = 256;
 
@@ -135,6 +137,15 @@ impl Bundle {
     /// # Errors
     /// [`ExportError`]; nothing has been made then.
     pub fn export(&self, format: Format, window: Duration) -> Result<Archive, ExportError> {
+        // On a stack of its own: those of the listener's threads are small, compression wants more.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("bundle".into()).stack_size(STACK_BYTES);
+            let made = thread.spawn_scoped(scope, || self.make(format, window));
+            made.map_err(|_| ExportError::Build)?.join().unwrap_or(Err(ExportError::Build))
+        })
+    }
+
+    fn make(&self, format: Format, window: Duration) -> Result<Archive, ExportError> {
         let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let sources = &self.sources;
         let now = OffsetDateTime::now_utc();
