@@ -74,6 +74,8 @@ pub(super) struct StreamSink {
     shape: Shape,
     fields: Fields,
     destination: Destination,
+    /// Events below it are for other sinks, whatever the live level.
+    least: LevelFilter,
     /// Pipes, sockets and terminals: their reader may stall.
     can_stall: bool,
     /// Whether lines begin with their level for the journal.
@@ -96,7 +98,20 @@ impl StreamSink {
             fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile)
         });
         let journal = destination.is_journal();
-        StreamSink { shape, fields, destination, can_stall, journal, flow: Mutex::default() }
+        StreamSink {
+            shape,
+            fields,
+            destination,
+            least: LevelFilter::Trace,
+            can_stall,
+            journal,
+            flow: Mutex::default(),
+        }
+    }
+
+    /// With nothing below `level`.
+    pub(super) fn at_least(self, level: LevelFilter) -> StreamSink {
+        StreamSink { least: level, ..self }
     }
 
     fn write(&self, record: &Record<'_>, component: Option<&str>) {
@@ -203,7 +218,7 @@ pub(crate) fn local_time(at: OffsetDateTime) -> OffsetDateTime {
 
 impl Log for StreamSink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= log::max_level() && metadata.level() <= self.least
     }
 
     fn log(&self, record: &Record<'_>) {
