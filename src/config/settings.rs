@@ -286,7 +286,7 @@ settings! {
     LOG_FILE, "File that log lines are appended to.", {
         yaml: "log.file", flag: "log.file", variable: "LOG_FILE", shown_default: "stdout",
     }
-    LOG_HTTP_RAW_UNSAFE, "Log whole HTTP messages at debug level, credentials included.", {
+    LOG_HTTP_RAW_UNSAFE, "Log HTTP messages with their bodies at debug level.", {
         yaml: "log.http_raw_unsafe", flag: "log.http-raw-unsafe", variable: "LOG_HTTP_RAW_UNSAFE",
         kind: Kind::Bool, default: "false",
     }

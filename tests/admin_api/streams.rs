@@ -27,7 +27,7 @@ fn a_stream_says_at_once_that_it_lives_and_sends_what_happens_from_then_on() {
     ] {
         assert_eq!(stream.head.header(name), Some(value), "{name}");
     }
-    assert!(stream.next().unwrap().comment.is_some(), "a comment comes first");
+    assert!(stream.next_message().unwrap().comment.is_some(), "a comment comes first");
     site.ask("PUT", "/api/log-level", &[], LEVEL);
     let event = stream.next_event().unwrap();
     assert_eq!(
@@ -175,7 +175,7 @@ fn streams_are_bounded_and_a_closed_one_makes_room() {
 fn a_stop_ends_the_streams_and_the_exit_is_clean() {
     let mut site = site(&[]);
     let mut stream = site.stream(&[]);
-    assert!(stream.next().unwrap().comment.is_some());
+    assert!(stream.next_message().unwrap().comment.is_some());
     assert_eq!(site.client.terminate().code(), Some(0), "{}", site.client.output());
-    while stream.next().is_some() {}
+    while stream.next_message().is_some() {}
 }

@@ -70,7 +70,7 @@ export const rawJson = (key, data) => expand(key, "Raw JSON", h("pre", {}, JSON.
 export function table(columns, rows) {
   const cells = (row) => row.map((cell, at) => {
     const shown = content(cell);
-    return h("td", { "data-name": columns[at], class: shown === DASH || shown[0] === DASH ? "none" : null }, h("div", {}, shown));
+    return h("td", { "data-name": columns[at], class: [shown].flat().every((part) => part === DASH) ? "none" : null }, h("div", {}, shown));
   });
   return h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map((row) => h("tr", {}, cells(row)))));
 }

@@ -2,11 +2,14 @@
 import { $, get, getJson, h } from "./dom.js";
 
 const KEPT = 5000;
+const TROUBLE = 8;
 const LEVELS = ["", "DEBUG", "INFO", "WARN", "ERROR"];
 const HINTS = [["request_id", "req"], ["tunnel_request_id", "ts"], ["session_id", "sess"], ["error", "error"], ["retry_in_ms", "retry_in_ms"], ["poll_timeout_ms", "poll_timeout_ms"]];
 
 /** Events as `{event, text, search, line}`, oldest first; `line` once it is on the page. */
 const entries = [];
+/** The newest warnings and errors, which no flood of other events pushes out. */
+const trouble = [];
 let lastSeq = 0;
 /** Live events that came before the older ones were loaded. */
 let early = [];
@@ -23,6 +26,8 @@ function add(event, live) {
   lastSeq = event.seq;
   const text = head(event).join("") + hints(event);
   entries.push({ event, search: `${text} ${event.attrs ? JSON.stringify(event.attrs) : ""}`.toLowerCase() });
+  if (LEVELS.indexOf(event.level) >= 3) trouble.push(text);
+  if (trouble.length > TROUBLE) trouble.shift();
   if (paused && live) waiting += 1;
   while (entries.length > KEPT) entries.shift().line?.remove();
   schedule();
@@ -82,10 +87,8 @@ function count() {
   $("log-pause").textContent = !paused ? "Pause" : waiting ? `Resume (${waiting} new)` : "Resume";
 }
 
-/** The newest warnings and errors, newest first. */
-export function recentTrouble() {
-  return entries.filter(({ event }) => LEVELS.indexOf(event.level) >= 3).slice(-6).reverse().map(({ event }) => head(event).filter(Boolean).join("") + hints(event));
-}
+/** They, newest first. */
+export const recentTrouble = () => [...trouble].reverse();
 
 function note(text) {
   const line = h("div", { class: "WARN" }, h("b", {}, text));

@@ -83,6 +83,7 @@ async function take() {
   if (samples.length && (samples.at(-1).started !== now.started || samples.at(-1).calls > now.calls)) samples.length = 0;
   samples.push(now);
   while (samples[0].at < now.at - KEPT_MS) samples.shift();
+  $("charts").classList.remove("stale");
   draw();
 }
 
@@ -109,7 +110,9 @@ const HEIGHT = 80;
 function chart(label, lines, unit) {
   const end = samples.at(-1)?.at ?? Date.now();
   const values = lines.flat().map(([, value]) => value ?? 0);
-  const top = nice(Math.max(...values, 0));
+  const highest = Math.max(...values, 0);
+  const top = nice(highest);
+  const peak = highest > 0 && `peak ${unit(highest)}`;
   const x = (at) => WIDTH - ((end - at) * WIDTH) / KEPT_MS;
   const y = (value) => HEIGHT - 2 - (value * (HEIGHT - 6)) / top;
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label });
@@ -135,7 +138,7 @@ function chart(label, lines, unit) {
     if (index === 0) picture.append(svg("path", { class: "area", d: area }));
     picture.append(svg("path", { class: index ? "second" : "first", d: path }));
   });
-  return h("figure", { class: "chart" }, h("span", { class: "top" }, unit(top).replace(/\.0+(?=\D|$)/, "")), picture, h("figcaption", {}, h("span", {}, "5 min ago"), h("span", {}, samples.length < 2 ? "collecting…" : "now")));
+  return h("figure", { class: "chart" }, h("span", { class: "top" }, unit(top).replace(/\.0+(?=\D|$)/, "")), picture, h("figcaption", {}, h("span", {}, "5 min ago"), h("span", {}, peak), h("span", {}, samples.length < 2 ? "collecting…" : "now")));
 }
 
 /** The next of 1, 2, 5, 10, … */
@@ -184,7 +187,6 @@ function draw() {
         ["Memory", `${bytes(now.memory)} · ${whole(now.descriptors)} descriptors`],
       ])),
   );
-  place.classList.remove("stale");
   tick();
 }
 

@@ -9,7 +9,7 @@ export function verdict(ok, body) {
 }
 
 /** What was learned last, for the large line on top. */
-let known = { health: { ok: true, text: "" }, ready: { ok: false, text: "pending" }, contact: {} };
+let known = { health: { ok: true, text: "" }, ready: { ok: false, text: "pending" }, contact: {}, channels: [] };
 
 /** Words for a control plane that is not reached, though that is no part of readiness; else nothing. */
 function lostContact({ last_success: good, last_error: error, last_error_at: at }) {
@@ -17,17 +17,21 @@ function lostContact({ last_success: good, last_error: error, last_error_at: at 
   return `The control plane has not been reached ${good ? `since ${new Date(good).toISOString()}` : "yet"}: ${error}`;
 }
 
+/** Words for each channel that cannot serve, though others can. */
+const broken = (channels) => channels.filter((channel) => channel.name !== "harpoon" && !channel.reason?.includes("poll_channels") && (!channel.enabled || channel.protocol?.running === false))
+  .map(({ name, reason, protocol }) => `Channel ${name}: ${reason ?? protocol?.last_error ?? "its child does not run"}`);
+
 /** The large line on top; `health` and `ready` are `{ok, text}`. */
 export function showState(news) {
   known = { ...known, ...news };
-  const { health, ready, contact } = known;
-  const lost = lostContact(contact);
+  const { health, ready } = known;
+  const also = [lostContact(known.contact), ...broken(known.channels)].filter(Boolean);
   const place = $("state");
   const unreachable = !health.ok && health.text === "error";
-  const kind = unreachable ? "bad" : ready.ok && (ready.text !== "ready" || lost) ? "warn" : verdict(ready.ok, ready.text);
+  const kind = unreachable ? "bad" : ready.ok && (ready.text !== "ready" || also.length) ? "warn" : verdict(ready.ok, ready.text);
   const title = unreachable ? "The client does not answer" : ready.ok ? "Ready" : kind === "wait" ? "Starting" : "Not ready";
   const words = unreachable ? "The process has ended, or its listener cannot be reached from here." : ready.text === "ready" ? "" : ready.text.replace(/^ready \((.*)\)$/s, "$1");
-  const why = [words, !unreachable && lost].filter(Boolean).join("\n");
+  const why = [words, ...(unreachable ? [] : also)].filter(Boolean).join("\n");
   const text = `${kind}|${title}|${why}`;
   if (place.dataset.text === text) return;
   place.dataset.text = text;
@@ -138,7 +142,7 @@ export const showOverview = () => showing("overview-error", async () => {
   const quietly = (path) => getJson(path).catch((error) => error);
   const [status, system, oauth, harpoon] = await Promise.all([getJson("/api/status"), ...["system", "oauth", "harpoon/status"].map((name) => quietly(`/api/${name}`))]);
   const trouble = recentTrouble();
-  showState({ contact: status.control_plane_contact ?? {} });
+  showState({ contact: status.control_plane_contact ?? {}, channels: status.channels });
   // The uptime keeps itself up to date.
   const { uptime_seconds: _, ...lasting } = status;
   const data = [lasting, trouble, ...[system, oauth, harpoon].map((part) => part.message ?? part)];
