@@ -5,6 +5,7 @@
 
 mod affinity;
 mod answer;
+mod assign;
 mod bounds;
 mod command;
 mod counters;
