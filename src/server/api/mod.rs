@@ -25,6 +25,7 @@ mod relay;
 mod route;
 mod shim;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ pub(super) struct Api {
     requests: metrics::Requests,
     exchange_ids: ExchangeIds,
     shim: shim::Shim,
+    draining: AtomicBool,
 }
 
 impl Api {
@@ -116,6 +118,7 @@ impl Api {
             requests: metrics::Requests::new(),
             exchange_ids: ExchangeIds::new()?,
             shim: shim::Shim::default(),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -149,6 +152,19 @@ impl Api {
     /// Replaces keys and records for requests from now on.
     fn set_access(&self, access: Access) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// From now on balancers are told to go elsewhere.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.engine.drain();
+    }
+
+    fn readiness(&self) -> Response {
+        if self.draining.load(Ordering::Relaxed) {
+            return unavailable("the server is stopping; call another one");
+        }
+        ok()
     }
 
     fn access(&self) -> Arc<Access> {
@@ -187,7 +203,7 @@ impl Api {
             {
                 return self.client(route, serves, head, exchange);
             }
-            Route::Ready => operator(serves.operator || serves.ready, |_| ok()),
+            Route::Ready => operator(serves.operator || serves.ready, Api::readiness),
             Route::Health => operator(serves.operator, |_| ok()),
             Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine, &api.requests)),
             _ => not_found(),
