@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
@@ -15,7 +16,7 @@ use crate::ids::{TunnelId, random_hex};
 use crate::net::{Cancel, Deadline};
 use crate::ops::Probe;
 use crate::ops::listener::OwnFile;
-use crate::ops::log::{Fields, install_on_stderr};
+use crate::ops::log::{Fields, Ring, install_on_stderr, redactor};
 use crate::secret::Secret;
 use crate::server::{ListenAt, Local, LocalOptions, parse_listen};
 
@@ -131,11 +132,15 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(Failure::new)?;
     let fields =
         Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(local.tunnel_id().to_string()) };
-    install_on_stderr(&config.log, fields).map_err(Failure::new)?;
+    let ring = Ring::new(
+        config.admin_ui.log_buffer_events,
+        redactor(config.known_secrets(&Environment::of_process())),
+    );
+    let log = install_on_stderr(&config.log, fields, Some(Arc::new(ring))).map_err(Failure::new)?;
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
     }
-    let options = Options { instance_id, listen, stop_budget: STOP_BUDGET };
+    let options = Options { instance_id, listen, stop_budget: STOP_BUDGET, log: Some(log) };
     let daemon = Daemon::start(&config, material, options).map_err(Failure::new)?;
     let _force = daemon.kill_on(&force);
     let served = serve(&arguments, &local, &daemon, ready, &stop);
@@ -160,7 +165,7 @@ fn serve(
     let url_file = match &arguments.url_file {
         None => None,
         Some(path) => {
-            let file = OwnFile::write(path, json.clone(), 0o644, false);
+            let file = OwnFile::write_with_parents(path, json.clone(), 0o644, false);
             Some(file.map_err(|error| Failure::new(format!("write url file {error}")))?)
         }
     };
