@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod challenge;
 mod client;
+mod client_list;
 mod connector;
 mod discovery;
 mod error;
@@ -197,6 +198,7 @@ impl Api {
             | Route::Tunnel { .. }
             | Route::Poll { .. }
             | Route::Response { .. }
+            | Route::Clients { .. }
             | Route::CloudflareRuntime { .. }
             | Route::UnknownClient
                 if serves.client || serves.admin =>

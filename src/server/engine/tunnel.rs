@@ -16,7 +16,7 @@ use super::held::{End, Held, Stage};
 use super::hold::Hold;
 use super::poll::{Claims, Poll};
 use super::pollers::Pollers;
-use super::presence::{ClientKey, Declares, Presence, Standing};
+use super::presence::{About, ClientKey, ClientView, Declares, Presence, Standing};
 use super::queue::{Queue, Queued, Subscription};
 use super::rate::Bucket;
 use crate::ids::{Channel, TunnelId};
@@ -219,12 +219,12 @@ impl Tunnel {
         Ok(Hold::new(Arc::clone(self), id, origin, kind))
     }
 
-    /// Begins a poll of the client `key`, which declares `info` about its channels.
-    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, info: Option<&str>, waker: Arc<Waker>) -> Poll {
+    /// Begins a poll of the client `key`.
+    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, about: &About<'_>, waker: Arc<Waker>) -> Poll {
         let key = Arc::new(key);
         let (number, readable) = {
             let mut state = self.state();
-            let readable = state.presence.poll_began(&key, info, Instant::now());
+            let readable = state.presence.poll_began(&key, about, Instant::now());
             (state.next_number(), readable)
         };
         if !readable {
@@ -424,6 +424,11 @@ impl Tunnel {
             None => deadline,
             Some(_) => deadline.min(Instant::now() + LOOK_TIME),
         }
+    }
+
+    /// The clients that are remembered.
+    pub(crate) fn clients(&self) -> Vec<ClientView> {
+        self.state().presence.clients(Instant::now())
     }
 
     /// How busy it is.
