@@ -10,6 +10,7 @@ use super::client::authorize;
 use super::error::{code, error};
 use crate::ids::TunnelId;
 use crate::net::front::{Head, Response};
+use crate::order;
 use crate::server::clock;
 use crate::server::engine::{ClientView, Subscription};
 
@@ -27,7 +28,9 @@ impl Api {
         }
         authorize(access, key, Need::View, id, head)?;
         let mut clients = self.engine.tunnel(id).map(|tunnel| tunnel.clients()).unwrap_or_default();
-        clients.sort_by(|a, b| a.key.instance.cmp(&b.key.instance).then(a.first_seen.cmp(&b.first_seen)));
+        order::sort_by(&mut clients, |a, b| {
+            a.key.instance.cmp(&b.key.instance).then(a.first_seen.cmp(&b.first_seen))
+        });
         let clients: Vec<Value> = clients.iter().map(to_json).collect();
         Ok(Response::json(200, json!({ "clients": clients }).to_string().into_bytes()))
     }
