@@ -237,6 +237,39 @@ fn stored_tunnels_outlive_the_server_and_those_without_a_store_a_reload() {
 }
 
 #[test]
+fn administrators_see_the_clients_of_a_tunnel() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = start(directory.path(), false);
+    let id = create(&server, &new("org_a"))["id"].as_str().unwrap().to_owned();
+    let bearer = format!("Bearer {}", site::KEY);
+    let info = r#"{"version":1,"channels":[{"name":"main","proc_affinity":true}]}"#;
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("X-Tunnel-Client-Instance-Id", "aa"),
+        ("X-Tunnel-Client-Name", "some-client"),
+        ("X-Tunnel-Client-Version", "1.2.3"),
+        ("X-Tunnel-MCP-Server-Info", info),
+    ];
+    let poll = format!("/v1/tunnels/{id}/poll?timeout_ms=1&channel=main");
+    assert_eq!(server.connect().call("GET", &poll, &headers, None).status, 204);
+    let path = format!("/v1/tunnels/{id}/clients");
+    let client = admin(&server, "GET", &path, None).json()["clients"][0].clone();
+    for (member, value) in [
+        ("instance_id", json!("aa")),
+        ("name", json!("some-client")),
+        ("version", json!("1.2.3")),
+        ("poll_channels", json!(["main"])),
+        ("declared_channels", json!([{"name": "main", "proc_affinity": true}])),
+        ("polls", json!(0)),
+        ("delivered", json!(0)),
+    ] {
+        assert_eq!(client[member], value, "{member}");
+    }
+    assert!(client["first_seen"].is_string() && client["last_seen"].is_string());
+    assert_eq!(call(&server, site::KEY, "GET", &path, None).status, 403);
+}
+
+#[test]
 fn a_store_that_cannot_be_written_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(directory.path(), true);

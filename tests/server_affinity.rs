@@ -80,7 +80,7 @@ fn wait_queued(server: &Server) {
 #[test]
 fn the_first_client_to_take_work_keeps_the_channel_and_its_sessions() {
     let directory = tempfile::tempdir().unwrap();
-    let server = start(directory.path(), "affinity: lazy-owner\naffinity_lease: 700ms");
+    let server = start(directory.path(), "affinity: lazy-owner\naffinity_lease: 2s");
     for instance in ["aa", "bb"] {
         assert_eq!(poll(&server, instance, "timeout_ms=1").status, 204);
     }
@@ -109,7 +109,7 @@ fn the_first_client_to_take_work_keeps_the_channel_and_its_sessions() {
 #[test]
 fn a_call_of_a_session_ends_when_its_client_goes_while_it_waits() {
     let directory = tempfile::tempdir().unwrap();
-    let server = start(directory.path(), "affinity: lazy-owner\naffinity_lease: 700ms");
+    let server = start(directory.path(), "affinity: lazy-owner\naffinity_lease: 2s");
     assert_eq!(poll(&server, "aa", "timeout_ms=1").status, 204);
     let mut first = send_call(&server, None);
     answer(&server, &only(&poll(&server, "aa", "timeout_ms=5000")), Some("s-1"));

@@ -200,7 +200,7 @@ fn a_key_without_use_neither_polls_nor_sees_and_a_reload_removes_a_tunnel() {
     let ended = parked.read();
     assert_eq!((ended.status, ended.code().as_str()), (401, "tunnel_use_forbidden"));
     assert_eq!(caller.read().status, 404);
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(metadata(site::KEY).status, 200, "the other tunnel goes on");
 
     std::fs::write(&path, "listeners: [").unwrap();

@@ -126,7 +126,7 @@ impl Standalone {
     /// Stops: parked polls and queued requests end at once, delivered ones may be answered within `grace`.
     pub fn stop(mut self, grace: Duration) {
         // The front stays open meanwhile: clients post their answers through it.
-        self.engine.drain();
+        self.api.drain();
         self.engine.wait_empty(Instant::now() + grace);
         self.engine.cut();
         self.front.drain();

@@ -180,6 +180,7 @@ impl Api {
             let text = format!("{:#}\n", json!({ "tunnels": tunnels }));
             if let Err(error) = store.write(&text) {
                 log::error!(target: "server", error:% = error; "the tunnel store cannot be written");
+                self.engine.counters().store_write_failed();
                 return Err(unavailable("the tunnel store cannot be written; see the server's log"));
             }
         }

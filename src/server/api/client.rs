@@ -71,6 +71,10 @@ impl Api {
             (Route::Tunnel { .. }, _) => {
                 Err(method_not_allowed(if serves.admin { "GET, POST, DELETE" } else { "GET" }))
             }
+            (Route::Clients { tunnel }, Method::Get) if serves.admin => {
+                Err(self.list_clients(access, key, &tunnel_id(tunnel)?, head)?)
+            }
+            (Route::Clients { .. }, _) if serves.admin => Err(method_not_allowed("GET")),
             (Route::Tunnels, Method::Get) if serves.admin => Err(self.list_tunnels(access, key, head)?),
             (Route::Tunnels, Method::Post) if serves.admin => Err(self.create_tunnel(key, head, exchange)?),
             (Route::Tunnels, _) if serves.admin => Err(method_not_allowed("GET, POST")),
@@ -91,7 +95,7 @@ fn authenticate<'a>(access: &'a Access, head: &Head) -> Result<&'a Key, Response
     })
 }
 
-fn authorize<'a>(
+pub(super) fn authorize<'a>(
     access: &'a Access,
     key: &Key,
     need: Need,

@@ -93,6 +93,9 @@ fn render(engine: &Engine, requests: &Requests, out: &mut String) -> std::fmt::R
         "tunnel_server_requeued_total{{reason=\"poll_write_failed\"}} {}",
         counters.requeued_total()
     )?;
+    head(out, "tunnel_server_store_errors_total", "counter", "Failed operations of the store.")?;
+    let failed = counters.store_writes_failed_total();
+    writeln!(out, "tunnel_server_store_errors_total{{operation=\"write\"}} {failed}")?;
     head(out, "tunnel_server_http_requests_total", "counter", "HTTP requests answered.")?;
     for (route, status, count) in requests.iter() {
         writeln!(out, "tunnel_server_http_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}")?;
@@ -108,6 +111,9 @@ fn gauges(engine: &Engine, out: &mut String) -> std::fmt::Result {
     head(out, "tunnel_server_queue_depth", "gauge", "Commands waiting for a client.")?;
     if by_tunnel {
         for (id, load) in &loads {
+            if !load.queued.iter().any(|(channel, _)| channel.is_main()) {
+                writeln!(out, "tunnel_server_queue_depth{{tunnel_id=\"{id}\",channel=\"main\"}} 0")?;
+            }
             for (channel, count) in &load.queued {
                 writeln!(
                     out,

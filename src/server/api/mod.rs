@@ -8,6 +8,7 @@ mod access;
 mod admin;
 mod challenge;
 mod client;
+mod client_list;
 mod connector;
 mod discovery;
 mod error;
@@ -25,6 +26,7 @@ mod relay;
 mod route;
 mod shim;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -99,6 +101,7 @@ pub(super) struct Api {
     requests: metrics::Requests,
     exchange_ids: ExchangeIds,
     shim: shim::Shim,
+    draining: AtomicBool,
 }
 
 impl Api {
@@ -116,6 +119,7 @@ impl Api {
             requests: metrics::Requests::new(),
             exchange_ids: ExchangeIds::new()?,
             shim: shim::Shim::default(),
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -151,6 +155,19 @@ impl Api {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
+    /// From now on balancers are told to go elsewhere.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.engine.drain();
+    }
+
+    fn readiness(&self) -> Response {
+        if self.draining.load(Ordering::Relaxed) {
+            return unavailable("the server is stopping; call another one");
+        }
+        ok()
+    }
+
     fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -181,13 +198,14 @@ impl Api {
             | Route::Tunnel { .. }
             | Route::Poll { .. }
             | Route::Response { .. }
+            | Route::Clients { .. }
             | Route::CloudflareRuntime { .. }
             | Route::UnknownClient
                 if serves.client || serves.admin =>
             {
                 return self.client(route, serves, head, exchange);
             }
-            Route::Ready => operator(serves.operator || serves.ready, |_| ok()),
+            Route::Ready => operator(serves.operator || serves.ready, Api::readiness),
             Route::Health => operator(serves.operator, |_| ok()),
             Route::Metrics => operator(serves.operator, |api| metrics::page(&api.engine, &api.requests)),
             _ => not_found(),

@@ -9,7 +9,7 @@ use super::query::{BadQuery, PollQuery};
 use super::unavailable;
 use crate::ids::TunnelId;
 use crate::net::front::{Exchange, Head, Response, Wake};
-use crate::server::engine::{ClientKey, Found};
+use crate::server::engine::{About, ClientKey, Found};
 
 /// Characters of a client's instance id that are kept.
 const INSTANCE_BYTES: usize = 64;
@@ -39,8 +39,12 @@ impl Api {
             subscription: Arc::new(query.subscription),
         };
         let deadline = began + query.wait;
-        let info = head.value("X-Tunnel-MCP-Server-Info");
-        let mut poll = tunnel.poll(key, info, waker);
+        let about = About {
+            info: head.value("X-Tunnel-MCP-Server-Info"),
+            name: head.value("X-Tunnel-Client-Name").unwrap_or_default(),
+            version: head.value("X-Tunnel-Client-Version").unwrap_or_default(),
+        };
+        let mut poll = tunnel.poll(key, &about, waker);
         // Nobody is there to take commands: leave them to somebody who is.
         if exchange.peer_is_gone() {
             poll.broke_off();

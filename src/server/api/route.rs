@@ -21,6 +21,8 @@ pub(super) enum Route<'a> {
     Poll { tunnel: &'a str },
     /// `/v1/tunnels/{tunnel}/response`.
     Response { tunnel: &'a str },
+    /// `/v1/tunnels/{tunnel}/clients`.
+    Clients { tunnel: &'a str },
     /// `/v1/tunnels/{tunnel}/cloudflare/runtime`.
     CloudflareRuntime { tunnel: &'a str },
     /// Anything else below `/v1/tunnels`.
@@ -77,12 +79,13 @@ impl<'a> Route<'a> {
             Route::Health => 8,
             Route::Metrics => 9,
             Route::UnknownClient | Route::Unknown => 10,
+            Route::Clients { .. } => 11,
         }
     }
 }
 
 /// The routes' names in metrics.
-pub(super) const LABELS: [&str; 11] = [
+pub(super) const LABELS: [&str; 12] = [
     "mcp",
     "oauth",
     "tunnels",
@@ -94,6 +97,7 @@ pub(super) const LABELS: [&str; 11] = [
     "healthz",
     "metrics",
     "unknown",
+    "clients",
 ];
 
 /// One or two segments; nothing after the first slash means the channel `main`.
@@ -142,6 +146,7 @@ fn client_route(rest: &str) -> Route<'_> {
         "" => Route::Tunnel { tunnel },
         "poll" => Route::Poll { tunnel },
         "response" => Route::Response { tunnel },
+        "clients" => Route::Clients { tunnel },
         "cloudflare/runtime" => Route::CloudflareRuntime { tunnel },
         _ => Route::UnknownClient,
     }

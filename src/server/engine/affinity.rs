@@ -83,12 +83,14 @@ impl Affinity {
 
 #[cfg(test)]
 mod tests {
-    use super::super::presence::ClientKey;
+    use super::super::presence::{About, ClientKey};
     use super::super::queue::Subscription;
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(10);
     const INFO: &str = r#"{"version":1,"channels":[{"name":"main","proc_affinity":true}]}"#;
+
+    const SAID: About<'_> = About { info: Some(INFO), name: "", version: "" };
 
     fn key(instance: &str) -> Arc<ClientKey> {
         Arc::new(ClientKey { instance: instance.to_owned(), subscription: Arc::new(Subscription::All) })
@@ -99,7 +101,7 @@ mod tests {
         let (mut affinity, main) = (Affinity::new(LEASE), Channel::main());
         let mut presence = Presence::new(Duration::from_secs(20));
         let (a, start) = (key("a"), Instant::now());
-        assert!(presence.poll_began(&a, Some(INFO), start));
+        assert!(presence.poll_began(&a, &SAID, start));
         affinity.took(&main, "a", &presence, start);
         let owner = |affinity: &Affinity, presence: &Presence, now| {
             affinity.owner(&main, presence, now).map(|owner| owner.to_string())
@@ -110,7 +112,7 @@ mod tests {
         assert_eq!(owner(&affinity, &presence, start + LEASE).as_deref(), Some("a"));
         assert_eq!(owner(&affinity, &presence, start + LEASE + Duration::from_secs(1)), None);
         // A poll that broke off and is not followed by another counts for less.
-        assert!(presence.poll_began(&a, Some(INFO), start));
+        assert!(presence.poll_began(&a, &SAID, start));
         presence.poll_ended(&a, start, true);
         assert_eq!(owner(&affinity, &presence, start + Duration::from_secs(1)).as_deref(), Some("a"));
         assert_eq!(owner(&affinity, &presence, start + Duration::from_secs(3)), None);
@@ -121,7 +123,7 @@ mod tests {
         let (mut affinity, main) = (Affinity::new(LEASE), Channel::main());
         let mut presence = Presence::new(Duration::from_secs(20));
         let (a, start) = (key("a"), Instant::now());
-        assert!(presence.poll_began(&a, Some(INFO), start));
+        assert!(presence.poll_began(&a, &SAID, start));
         presence.poll_ended(&a, start, false);
         affinity.bind(&main, "s", "a");
         assert_eq!(affinity.bound(&main, "s", &presence, start), Bound::To("a".into()));

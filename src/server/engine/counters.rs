@@ -133,6 +133,7 @@ pub(crate) struct Counters {
     total_seconds: [Histogram; Kind::ALL.len()],
     posts: [[AtomicU64; PostResult::ALL.len()]; POST_KINDS],
     notifications_dropped: AtomicU64,
+    store_writes_failed: AtomicU64,
     requeued: AtomicU64,
 }
 
@@ -165,6 +166,10 @@ impl Counters {
         add(&self.notifications_dropped);
     }
 
+    pub(crate) fn store_write_failed(&self) {
+        add(&self.store_writes_failed);
+    }
+
     pub(crate) fn requeued(&self, count: usize) {
         self.requeued.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -195,6 +200,11 @@ impl Counters {
     /// Notifications dropped because their buffer stayed full.
     pub(crate) fn notifications_dropped_total(&self) -> u64 {
         get(&self.notifications_dropped)
+    }
+
+    /// Changes of the store that could not be written.
+    pub(crate) fn store_writes_failed_total(&self) -> u64 {
+        get(&self.store_writes_failed)
     }
 
     /// Commands put back because a poll's reply could not be written.

@@ -49,6 +49,11 @@ impl Declared {
         Some(Declared(channels))
     }
 
+    /// The channels, in the order they were declared.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = (&Channel, bool)> {
+        self.0.iter().map(|(channel, affine)| (channel, *affine))
+    }
+
     /// Whether the client serves `channel`.
     pub(crate) fn serves(&self, channel: &Channel) -> bool {
         self.0.iter().any(|(have, _)| have == channel)

@@ -5,6 +5,7 @@
 
 mod affinity;
 mod answer;
+mod assign;
 mod bounds;
 mod command;
 mod counters;
@@ -34,7 +35,7 @@ pub(crate) use self::counters::{BUCKETS, Counters, Histogram, Origin, Outcome, P
 pub(crate) use self::held::End;
 pub(crate) use self::hold::{Hold, Step, Story};
 pub(crate) use self::poll::Found;
-pub(crate) use self::presence::{ClientKey, Declares};
+pub(crate) use self::presence::{About, ClientKey, ClientView, Declares};
 pub(crate) use self::queue::Subscription;
 pub(crate) use self::rate::Rate;
 pub(crate) use self::token::{Sealer, same};

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::declared::Declared;
 use super::queue::Subscription;
@@ -14,6 +14,8 @@ use crate::ids::Channel;
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a client whose poll broke off may take to poll again before its leases lapse.
 const BROKEN_TIME: Duration = Duration::from_secs(2);
+/// Characters kept of what a client calls itself.
+const TEXT_CHARS: usize = 64;
 /// Clients remembered per tunnel.
 const CLIENTS: usize = 1024;
 
@@ -26,8 +28,40 @@ pub(crate) struct ClientKey {
     pub(crate) subscription: Arc<Subscription>,
 }
 
+/// What a client says about itself with every poll.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct About<'a> {
+    /// `X-Tunnel-MCP-Server-Info`.
+    pub(crate) info: Option<&'a str>,
+    /// `X-Tunnel-Client-Name`.
+    pub(crate) name: &'a str,
+    /// `X-Tunnel-Client-Version`.
+    pub(crate) version: &'a str,
+}
+
+/// A client as administrators see it.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientView {
+    pub(crate) key: Arc<ClientKey>,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) declared: Option<Declared>,
+    pub(crate) first_seen: SystemTime,
+    /// How long ago it was heard of.
+    pub(crate) silent: Duration,
+    pub(crate) polls: u32,
+    pub(crate) in_hand: u32,
+    pub(crate) delivered: u64,
+    pub(crate) answered: u64,
+}
+
 struct Client {
+    first_seen: SystemTime,
     seen: Instant,
+    name: Box<str>,
+    version: Box<str>,
+    delivered: u64,
+    answered: u64,
     polls: u32,
     in_hand: u32,
     /// When its last poll broke off, if it did and no other followed.
@@ -74,14 +108,19 @@ impl Presence {
         Presence { last_seen_timeout, clients: HashMap::new(), polled: None, responded: None, recent: None }
     }
 
-    /// A poll begins, with the client's declaration if it sent one; false when that cannot be read.
-    pub(super) fn poll_began(&mut self, key: &Arc<ClientKey>, info: Option<&str>, now: Instant) -> bool {
+    /// A poll begins, with what the client says about itself; false when its declaration cannot be read.
+    pub(super) fn poll_began(&mut self, key: &Arc<ClientKey>, about: &About<'_>, now: Instant) -> bool {
         self.polled = Some(now);
         if !self.clients.contains_key(key) && self.clients.len() >= CLIENTS {
             self.forget_one(now);
         }
-        let client = self.clients.entry(Arc::clone(key)).or_insert(Client {
+        let client = self.clients.entry(Arc::clone(key)).or_insert_with(|| Client {
+            first_seen: SystemTime::now(),
             seen: now,
+            name: Box::default(),
+            version: Box::default(),
+            delivered: 0,
+            answered: 0,
             polls: 0,
             in_hand: 0,
             broken: None,
@@ -91,6 +130,12 @@ impl Presence {
         client.seen = now;
         client.polls += 1;
         client.broken = None;
+        for (have, said) in [(&mut client.name, about.name), (&mut client.version, about.version)] {
+            if **have != *said {
+                *have = said.chars().take(TEXT_CHARS).collect();
+            }
+        }
+        let info = about.info;
         if client.info.as_deref() == info {
             return true;
         }
@@ -125,6 +170,7 @@ impl Presence {
     pub(super) fn took(&mut self, key: &Arc<ClientKey>) {
         if let Some(client) = self.clients.get_mut(key) {
             client.in_hand += 1;
+            client.delivered += 1;
         }
     }
 
@@ -133,6 +179,7 @@ impl Presence {
         if let Some(client) = self.clients.get_mut(key) {
             client.in_hand = client.in_hand.saturating_sub(1);
             client.seen = now;
+            client.answered += 1;
         }
     }
 
@@ -205,6 +252,23 @@ impl Presence {
         })
     }
 
+    /// The clients that are remembered.
+    pub(super) fn clients(&self, now: Instant) -> Vec<ClientView> {
+        let view = |(key, client): (&Arc<ClientKey>, &Client)| ClientView {
+            key: Arc::clone(key),
+            name: client.name.to_string(),
+            version: client.version.to_string(),
+            declared: client.declared.clone(),
+            first_seen: client.first_seen,
+            silent: now.saturating_duration_since(client.seen),
+            polls: client.polls,
+            in_hand: client.in_hand,
+            delivered: client.delivered,
+            answered: client.answered,
+        };
+        self.clients.iter().map(view).collect()
+    }
+
     fn is_here(&self, client: &Client, now: Instant) -> bool {
         client.polls > 0
             || client.in_hand > 0
@@ -227,6 +291,10 @@ impl Presence {
 mod tests {
     use super::*;
 
+    fn said(info: Option<&str>) -> About<'_> {
+        About { info, ..About::default() }
+    }
+
     const TIMEOUT: Duration = Duration::from_secs(20);
 
     fn key(subscription: Subscription) -> Arc<ClientKey> {
@@ -240,7 +308,7 @@ mod tests {
         let start = Instant::now();
         let later = start + TIMEOUT + Duration::from_secs(1);
         assert_eq!(presence.standing(&main, start), Standing::NeverSeen);
-        presence.poll_began(&client, None, start);
+        presence.poll_began(&client, &said(None), start);
         assert_eq!(presence.standing(&main, later), Standing::Connected, "a parked poll");
         presence.poll_ended(&client, start, false);
         assert_eq!(presence.standing(&main, start + TIMEOUT), Standing::Connected, "just seen");
@@ -269,14 +337,22 @@ mod tests {
         let (now, harpoon) = (Instant::now(), Channel::parse("harpoon").unwrap());
         let client = key(Subscription::All);
         assert_eq!(presence.declares(&harpoon, now), Declares::No);
-        assert!(presence.poll_began(&client, None, now));
+        assert!(presence.poll_began(&client, &said(None), now));
         assert_eq!(presence.declares(&harpoon, now), Declares::Unknown);
-        assert!(presence.poll_began(&client, Some(r#"{"version":1,"channels":[{"name":"main"}]}"#), now));
+        assert!(presence.poll_began(
+            &client,
+            &said(Some(r#"{"version":1,"channels":[{"name":"main"}]}"#)),
+            now
+        ));
         assert_eq!(presence.declares(&harpoon, now), Declares::No);
-        assert!(presence.poll_began(&client, Some(r#"{"version":1,"channels":[{"name":"harpoon"}]}"#), now));
+        assert!(presence.poll_began(
+            &client,
+            &said(Some(r#"{"version":1,"channels":[{"name":"harpoon"}]}"#)),
+            now
+        ));
         assert_eq!(presence.declares(&harpoon, now), Declares::Yes);
-        assert!(!presence.poll_began(&client, Some("{"), now), "told once");
-        assert!(presence.poll_began(&client, Some("{"), now));
+        assert!(!presence.poll_began(&client, &said(Some("{")), now), "told once");
+        assert!(presence.poll_began(&client, &said(Some("{")), now));
         assert!(presence.is_connected("", &harpoon, now) && !presence.is_connected("x", &harpoon, now));
     }
 
@@ -287,7 +363,7 @@ mod tests {
         for number in 0..CLIENTS + 10 {
             let subscription = Arc::new(Subscription::All);
             let client = Arc::new(ClientKey { instance: number.to_string(), subscription });
-            presence.poll_began(&client, None, now);
+            presence.poll_began(&client, &said(None), now);
         }
         assert_eq!(presence.clients.len(), CLIENTS);
     }

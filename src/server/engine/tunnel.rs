@@ -16,7 +16,7 @@ use super::held::{End, Held, Stage};
 use super::hold::Hold;
 use super::poll::{Claims, Poll};
 use super::pollers::Pollers;
-use super::presence::{ClientKey, Declares, Presence, Standing};
+use super::presence::{About, ClientKey, ClientView, Declares, Presence, Standing};
 use super::queue::{Queue, Queued, Subscription};
 use super::rate::Bucket;
 use crate::ids::{Channel, TunnelId};
@@ -98,7 +98,7 @@ pub(super) struct State {
     pub(super) pollers: Pollers,
     pub(super) presence: Presence,
     pub(super) next_number: u64,
-    affinity: Option<Affinity>,
+    pub(super) affinity: Option<Affinity>,
     bucket: Option<Bucket>,
 }
 
@@ -219,12 +219,12 @@ impl Tunnel {
         Ok(Hold::new(Arc::clone(self), id, origin, kind))
     }
 
-    /// Begins a poll of the client `key`, which declares `info` about its channels.
-    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, info: Option<&str>, waker: Arc<Waker>) -> Poll {
+    /// Begins a poll of the client `key`.
+    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, about: &About<'_>, waker: Arc<Waker>) -> Poll {
         let key = Arc::new(key);
         let (number, readable) = {
             let mut state = self.state();
-            let readable = state.presence.poll_began(&key, info, Instant::now());
+            let readable = state.presence.poll_began(&key, about, Instant::now());
             (state.next_number(), readable)
         };
         if !readable {
@@ -426,6 +426,11 @@ impl Tunnel {
         }
     }
 
+    /// The clients that are remembered.
+    pub(crate) fn clients(&self) -> Vec<ClientView> {
+        self.state().presence.clients(Instant::now())
+    }
+
     /// How busy it is.
     pub(crate) fn load(&self) -> Load {
         let state = self.state();
@@ -465,68 +470,12 @@ impl State {
         self.next_number
     }
 
-    /// The only client that may have `queued` at present.
-    fn client_for(&self, queued: &Queued, now: Instant) -> Option<Arc<str>> {
-        let owner = || {
-            let owner = self.affinity.as_ref()?.owner(&queued.channel, &self.presence, now);
-            owner.map(Arc::clone)
-        };
-        queued.pin.as_ref().map(Arc::clone).or_else(owner)
-    }
-
-    /// Takes the oldest command that the client `by` may have.
-    fn take_of(&mut self, by: &ClientKey, now: Instant) -> Option<Queued> {
-        let State { queue, affinity, presence, .. } = self;
-        let taken = queue.take_if(&by.subscription, |queued| match (&queued.pin, affinity.as_ref()) {
-            (Some(pin), _) => **pin == *by.instance,
-            (None, None) => true,
-            (None, Some(affinity)) => {
-                let owner = affinity.owner(&queued.channel, presence, now);
-                owner.is_none_or(|owner| **owner == *by.instance)
-            }
-        })?;
-        if let Some(affinity) = affinity
-            && taken.pin.is_none()
-        {
-            affinity.took(&taken.channel, &by.instance, presence, now);
-        }
-        Some(taken)
-    }
-
-    /// Ends what waits for clients of sessions that are gone; wake the threads without the lock.
-    pub(super) fn end_orphans(&mut self, now: Instant) -> Vec<Arc<Waker>> {
-        let Some(affinity) = self.affinity.as_ref().filter(|_| self.queue.has_pinned()) else {
-            return Vec::new();
-        };
-        let is_orphan = |queued: &&Queued| {
-            queued.pin.as_ref().is_some_and(|pin| !affinity.lasts(pin, &self.presence, now))
-        };
-        let orphans: Vec<RequestId> = self.queue.iter().filter(is_orphan).map(|one| one.request).collect();
-        let is_queued = |stage: &Stage| matches!(stage, Stage::Queued(_));
-        orphans.into_iter().filter_map(|id| self.end(id, is_queued, End::ClientGone)).collect()
-    }
-
-    /// Takes out the parked poll that should have `queued`; wake it without the lock.
-    fn poll_for(&mut self, queued: &Queued, now: Instant) -> Option<Arc<Waker>> {
-        match self.client_for(queued, now) {
-            None => self.pollers.next_for(&queued.channel),
-            Some(client) => self.pollers.next_of(&queued.channel, |key| key.instance == *client),
-        }
-    }
-
-    /// Takes out a parked poll for everything that is queued.
-    pub(super) fn wake_for_all_queued(&mut self, wakers: &mut Vec<Arc<Waker>>) {
-        if self.queue.has_pinned() || self.affinity.is_some() {
-            let (now, queued): (_, Vec<Queued>) = (Instant::now(), self.queue.iter().cloned().collect());
-            wakers.extend(queued.iter().filter_map(|queued| self.poll_for(queued, now)));
-            return;
-        }
-        let State { queue, pollers, .. } = self;
-        let channels: Vec<_> = queue.channels().map(|(channel, _)| channel).collect();
-        wakers.extend(channels.into_iter().filter_map(|channel| pollers.next_for(channel)));
-    }
-
-    fn end(&mut self, id: RequestId, which: impl FnOnce(&Stage) -> bool, end: End) -> Option<Arc<Waker>> {
+    pub(super) fn end(
+        &mut self,
+        id: RequestId,
+        which: impl FnOnce(&Stage) -> bool,
+        end: End,
+    ) -> Option<Arc<Waker>> {
         let held = self.held.get_mut(&id).filter(|held| which(&held.stage))?;
         if let Stage::Delivered { by, .. } = &held.stage {
             self.presence.released(by);

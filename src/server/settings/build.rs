@@ -197,6 +197,9 @@ fn options(listeners: &[ListenerConfig], ingress_auth: IngressAuth) -> Options {
 fn check_supported(document: &Document) -> Result<(), SettingsError> {
     match document.queue.backend.as_deref() {
         None | Some("inmem") => Ok(()),
+        Some("redis") => Err(SettingsError::new(
+            "queue.backend redis is not part of this build; set it to inmem and run one server",
+        )),
         Some(other) => {
             Err(SettingsError::new(format!("queue.backend {other:?} is not supported; set it to inmem")))
         }

@@ -123,7 +123,7 @@ impl Api {
         let issuer = self.options.public_url.authorization_server(head, exchange, &id, server);
         let channel = session::channel().ok_or_else(|| refuse(not_found()))?;
         let deadline = Instant::now() + tunnel.limits().response_timeout;
-        let mut caller = Caller { api: self, tunnel: &tunnel, exchange, channel, deadline };
+        let mut caller = Caller { api: self, tunnel: &tunnel, exchange, channel, deadline, requests: 0 };
         let (mut session, document) = caller.document(server)?;
         let Document { members, targets, group, .. } = &document;
         let Part::Endpoint(endpoint) = part else {
@@ -157,7 +157,7 @@ impl Api {
             Declares::Unknown | Declares::No => return None,
         };
         let own = Some(instance).filter(|id| !id.is_empty() && tunnel.is_connected(id, &channel));
-        let mut caller = Caller { api: self, tunnel, exchange, channel, deadline };
+        let mut caller = Caller { api: self, tunnel, exchange, channel, deadline, requests: 0 };
         let found = caller.session(own).and_then(|mut session| caller.targets(&mut session, true));
         match found {
             Ok(targets) => {

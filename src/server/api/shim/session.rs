@@ -89,6 +89,8 @@ pub(super) struct Caller<'a, 'e> {
     pub(super) exchange: &'a mut Exchange<'e>,
     pub(super) channel: Channel,
     pub(super) deadline: Instant,
+    /// Requests sent so far; no two of a session have the same id (MCP, Requests).
+    pub(super) requests: u32,
 }
 
 /// What a client answered.
@@ -212,7 +214,8 @@ impl Caller<'_, '_> {
     ) -> Result<Reply, Failure> {
         let mut message = json!({"jsonrpc": "2.0", "method": method});
         if is_request {
-            message["id"] = self.exchange.id().into();
+            self.requests += 1;
+            message["id"] = format!("{}-{}", self.exchange.id(), self.requests).into();
         }
         if let Some(params) = params {
             message["params"] = params;
