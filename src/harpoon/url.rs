@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::Ipv6Addr;
 
-use crate::net::Uri;
+use crate::net::{Origin, Uri};
 
 /// An absolute `http` or `https` URL with a host.
 #[derive(Clone, PartialEq, Eq)]
@@ -145,7 +145,11 @@ impl TargetUrl {
             text.push('?');
             push_sendable(&mut text, query);
         }
-        text.parse().ok()
+        let uri: Uri = text.parse().ok()?;
+        // Who dials reads the host on its own: both must have found the same one.
+        let origin = Origin::of(&uri)?;
+        let agreed = !self.authority().is_ascii() || origin.host() == self.host();
+        agreed.then_some(uri)
     }
 
     /// Where `reference` leads from here (RFC 3986 §5.2).
