@@ -11,7 +11,8 @@ use super::{Harpoon, HarpoonTarget, ProxySetting, proxy, reference, urls};
 
 const MAX_RESPONSE_BYTES: i64 = 102_400;
 const MAX_REDIRECTS: i64 = 5;
-const MAX_LABEL_CHARS: usize = 64;
+/// Longest label of a target, in characters.
+pub(crate) const MAX_LABEL_CHARS: usize = 64;
 const HTTP_STREAMABLE: &str = "http-streamable";
 
 /// The parts of an entry, by the keys of its text form.
@@ -181,7 +182,8 @@ fn compile(pattern: &str) -> Result<(), regex_lite::Error> {
     regex_lite::RegexBuilder::new(pattern).case_insensitive(true).build().map(|_| ())
 }
 
-fn is_label(text: &str) -> bool {
+/// Whether `text` has the form of a target's label.
+pub(crate) fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     text.len() <= MAX_LABEL_CHARS
         && text.bytes().next().is_some_and(inner)

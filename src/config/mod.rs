@@ -42,6 +42,7 @@ pub use duration::{format_duration, parse_duration};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, ErrorKind};
 pub use flags::{Extracted, FlagError, FlagValues, OwnFlag, extract};
+pub(crate) use harpoon::{MAX_LABEL_CHARS, is_label};
 pub use init::{InitRequest, SETUP_URLS, init, shell_quoted};
 pub use load::{check_stub_flags, load, selected_document};
 pub use preflight::{PreflightError, preflight};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::settings::{ALL, Field, Kind, Setting};
+use super::settings::{ALL, Field, HARPOON_TARGETS, Kind, Setting};
 use super::yaml::{self, At, Node, Problem, Spot};
 
 /// The only version of the format.
@@ -221,7 +221,13 @@ impl Reader {
         for field in fields.iter().filter(|field| field.required && !entry.fields.contains_key(field.yaml)) {
             // A malformed value was reported already; only a missing one is news.
             if !pairs.iter().any(|(key, value)| is_key(key, field.yaml) && !value.is_null()) {
-                self.problem(spot.at, format!("{place}.{} is required and cannot be empty", field.yaml));
+                let label = entry.fields.get("label").map(|label| format!(" {:?}", label.text));
+                let missing = match name == HARPOON_TARGETS.yaml {
+                    // In the words that operators' scripts know; a target has a name to be called by.
+                    true => format!("{name} entry{} requires {}", label.unwrap_or_default(), field.yaml),
+                    false => format!("{place}.{} is required and cannot be empty", field.yaml),
+                };
+                self.problem(spot.at, missing);
             }
         }
         Some(entry)

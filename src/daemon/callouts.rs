@@ -18,6 +18,7 @@ use crate::oauth::{self, Entry, Registration};
 use crate::ops::admin::HarpoonReport;
 use crate::ops::harpoon::PATH;
 use crate::ops::listener::Listener;
+use crate::ops::log::List;
 
 /// Category of targets that an operator configured.
 const CONFIGURED: &str = "config";
@@ -154,9 +155,9 @@ pub(super) fn announce(server: &Server, config: &Config, listener: Option<&Liste
     if !server.registry().is_routable() && !over_http {
         return;
     }
-    let transports = if over_http { "in_memory,http_streamable" } else { "in_memory" };
+    let transports = &["in_memory", "http_streamable"][..1 + usize::from(over_http)];
     let endpoint = listener.filter(|_| over_http).map(|listener| format!("{}{PATH}", listener.base_url()));
-    log::info!(target: "harpoon", targets = server.registry().len(), transports,
+    log::info!(target: "harpoon", targets = server.registry().len(), transports:% = List(transports),
         endpoint = endpoint.as_deref().unwrap_or_default(); "harpoon enabled");
 }
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::headers;
 use super::redirect::{self, Blocked, Destination};
-use super::registry::{Registry, Target, is_label};
+use super::registry::{Registry, Target};
 use super::url::TargetUrl;
+use crate::config::is_label;
 use crate::net::{
     Body, Cancel, Cause, Deadline, Error, HeaderMap, HttpClient, Limits, Method, ProxyPolicy, Request,
     Response, Route, Trust, Via, header, is_no_server_address,

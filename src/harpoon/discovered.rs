@@ -7,8 +7,9 @@ use crate::order;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::registry::{MAX_LABEL_CHARS, NewTarget, Registry, Rejected, Target};
+use super::registry::{NewTarget, Registry, Rejected, Target};
 use super::url::TargetUrl;
+use crate::config::MAX_LABEL_CHARS;
 
 /// Category and source of every discovered target.
 pub const OAUTH: &str = "oauth";

@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::url::{InvalidUrl, TargetUrl};
+use crate::config::is_label;
 
 /// Most targets.
 pub const MAX_TARGETS: usize = 10_000;
-/// Longest label, in characters.
-pub(super) const MAX_LABEL_CHARS: usize = 64;
 
 /// One allow-listed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,14 +212,6 @@ fn checked(new: NewTarget, plaintext: bool) -> Result<Target, Rejected> {
         inclusion_reason: new.inclusion_reason,
         unix_socket: new.unix_socket,
     })
-}
-
-/// Whether `text` has the form of a label.
-pub fn is_label(text: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    text.len() <= MAX_LABEL_CHARS
-        && text.bytes().next().is_some_and(inner)
-        && text.bytes().all(|b| inner(b) || b == b'_' || b == b'-')
 }
 
 impl Target {

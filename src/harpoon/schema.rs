@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value};
 
+use crate::config::is_label;
+
 use super::call::{Ask, Bounds, METHODS, TIMEOUT_MS};
-use super::registry::is_label;
 
 const LABEL: &str =
     r#"{"type":"string","minLength":1,"maxLength":64,"pattern":"^[a-z0-9][a-z0-9_-]{0,63}$"}"#;

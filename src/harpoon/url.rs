@@ -4,11 +4,12 @@
 //! comparison normalises and the other does not is a way around an allow-list. Invariant: two URLs are
 //! the same if and only if their texts are, but for the letter case of scheme and host.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv6Addr;
 
-use crate::net::Uri;
+use super::parts::{
+    Parts, ascii_authority, decoded, host_of, is_http, port_of, push_sendable, unbracketed, without_dots,
+};
+use crate::net::{Origin, Uri};
 
 /// An absolute `http` or `https` URL with a host.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,16 +37,6 @@ pub(super) enum Joined {
     Url(TargetUrl),
     /// Somewhere that is not reached by HTTP.
     Foreign,
-}
-
-/// The parts of a reference, as written.
-#[derive(Clone, Copy, Default)]
-struct Parts<'a> {
-    scheme: Option<&'a str>,
-    authority: Option<&'a str>,
-    path: &'a str,
-    query: Option<&'a str>,
-    fragment: Option<&'a str>,
 }
 
 impl TargetUrl {
@@ -145,7 +136,11 @@ impl TargetUrl {
             text.push('?');
             push_sendable(&mut text, query);
         }
-        text.parse().ok()
+        let uri: Uri = text.parse().ok()?;
+        // Who dials reads the host on its own: both must have found the same one.
+        let origin = Origin::of(&uri)?;
+        let agreed = !self.authority().is_ascii() || origin.host() == self.host();
+        agreed.then_some(uri)
     }
 
     /// Where `reference` leads from here (RFC 3986 §5.2).
@@ -207,190 +202,6 @@ impl fmt::Display for InvalidUrl {
 }
 
 impl std::error::Error for InvalidUrl {}
-
-impl<'a> Parts<'a> {
-    /// The parts of a well-formed reference.
-    fn of(text: &'a str) -> Option<Parts<'a>> {
-        if text.bytes().any(|b| b.is_ascii_control()) {
-            return None;
-        }
-        let parts = Parts::split(text);
-        let first_segment = parts.path.split('/').next().unwrap_or_default();
-        let whole = match parts.scheme {
-            Some(_) => true,
-            None => !text.starts_with(':') && (parts.authority.is_some() || !first_segment.contains(':')),
-        };
-        let fits = whole
-            && parts.authority.is_none_or(is_authority)
-            && decoded(parts.path).is_some()
-            && parts.fragment.is_none_or(|fragment| decoded(fragment).is_some());
-        fits.then_some(parts)
-    }
-
-    /// The parts of any text (RFC 3986, appendix B).
-    fn split(text: &'a str) -> Parts<'a> {
-        let mut parts = Parts::default();
-        let mut rest = text;
-        if let Some((before, fragment)) = rest.split_once('#') {
-            (rest, parts.fragment) = (before, Some(fragment));
-        }
-        if let Some((before, query)) = rest.split_once('?') {
-            (rest, parts.query) = (before, Some(query));
-        }
-        if let Some((scheme, after)) = rest.split_once(':')
-            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-        {
-            (parts.scheme, rest) = (Some(scheme), after);
-        }
-        if let Some(after) = rest.strip_prefix("//") {
-            let end = after.find('/').unwrap_or(after.len());
-            (parts.authority, rest) = (Some(&after[..end]), &after[end..]);
-        }
-        parts.path = rest;
-        parts
-    }
-
-    fn text(&self) -> String {
-        self.written(self.scheme.unwrap_or_default(), self.authority.unwrap_or_default())
-    }
-
-    fn normal(&self) -> String {
-        let authority = self.authority.unwrap_or_default();
-        let host = authority.rfind('@').map_or(0, |at| at + 1);
-        let lower = format!("{}{}", &authority[..host], authority[host..].to_lowercase());
-        self.written(&self.scheme.unwrap_or_default().to_ascii_lowercase(), &lower)
-    }
-
-    fn written(&self, scheme: &str, authority: &str) -> String {
-        let mut text = String::from(scheme);
-        text.push(':');
-        if self.authority.is_some() {
-            text.push_str("//");
-            text.push_str(authority);
-        }
-        text.push_str(self.path);
-        for (mark, part) in [('?', self.query), ('#', self.fragment)] {
-            if let Some(part) = part {
-                text.push(mark);
-                text.push_str(part);
-            }
-        }
-        text
-    }
-}
-
-fn is_http(scheme: &str) -> bool {
-    ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme))
-}
-
-/// Whether user info, host and port are spelled as they may be. A host may be empty here.
-fn is_authority(authority: &str) -> bool {
-    let (user_info, host_port) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let user_fits = user_info
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%@".contains(&b) || !b.is_ascii());
-    let host = host_of(host_port);
-    let host_fits = match host.strip_prefix('[') {
-        Some(inner) => inner.strip_suffix(']').is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok()),
-        None => host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&b) || !b.is_ascii()),
-    };
-    let rest = &host_port[host.len()..];
-    let port_fits = match rest.strip_prefix(':') {
-        Some(port) => port.bytes().all(|b| b.is_ascii_digit()),
-        None => rest.is_empty(),
-    };
-    user_fits && decoded(user_info).is_some() && host_fits && port_fits
-}
-
-/// The host of an authority, IPv6 literals with their brackets.
-fn host_of(authority: &str) -> &str {
-    let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let end = match host_port.strip_prefix('[').and_then(|rest| rest.find(']')) {
-        Some(bracket) => bracket + 2,
-        None => host_port.find(':').unwrap_or(host_port.len()),
-    };
-    &host_port[..end]
-}
-
-fn port_of(authority: &str) -> &str {
-    let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    host_port[host_of(host_port).len()..].strip_prefix(':').unwrap_or_default()
-}
-
-fn unbracketed(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host)
-}
-
-/// The authority with an international host name in ASCII.
-fn ascii_authority(authority: &str) -> Option<Cow<'_, str>> {
-    if authority.is_ascii() {
-        return Some(Cow::Borrowed(authority));
-    }
-    let host = host_of(authority);
-    let ascii = url::Host::parse(host).ok()?.to_string();
-    let start = authority.rfind('@').map_or(0, |at| at + 1);
-    let mut text = String::new();
-    push_sendable(&mut text, &authority[..start]);
-    Some(Cow::Owned(text + &ascii + &authority[start + host.len()..]))
-}
-
-/// Undoes percent-encoding; `None` if an escape is broken.
-fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text.as_bytes()));
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
-                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
-    }
-    Some(Cow::Owned(bytes))
-}
-
-/// Adds `text`, escaping what may not stand in a request line.
-fn push_sendable(to: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
-            to.push(char::from(byte));
-        } else {
-            to.push_str(&format!("%{byte:02X}"));
-        }
-    }
-}
-
-/// Resolves the dot segments of a path (RFC 3986 §5.2.4).
-fn without_dots(path: &str) -> String {
-    if !path.starts_with('/') {
-        return path.to_owned();
-    }
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path[1..].split('/').peekable();
-    while let Some(segment) = segments.next() {
-        let is_last = segments.peek().is_none();
-        match segment {
-            "." | ".." => {
-                if segment == ".." {
-                    kept.pop();
-                }
-                if is_last {
-                    kept.push("");
-                }
-            }
-            _ => kept.push(segment),
-        }
-    }
-    format!("/{}", kept.join("/"))
-}
 
 #[cfg(test)]
 mod tests {

@@ -137,10 +137,12 @@ fn the_channels_are_declared_on_every_request() {
 fn thirty_two_channels_can_be_declared() {
     let mcp = McpServer::by_tool_name();
     let plane = ControlPlane::start();
-    let entries: Vec<String> = (1..32).map(|n| format!("channel=c{n},url={}", mcp.url())).collect();
-    let mut arguments: Vec<&str> = Vec::new();
-    for entry in &entries {
-        arguments.extend(["--mcp.server-url", entry]);
+    let names: Vec<String> = (1..32).map(|n| format!("c{n}")).collect();
+    let entries: Vec<String> = names.iter().map(|name| format!("channel={name},url={}", mcp.url())).collect();
+    // Polled one by one: where `harpoon` may come up as well, there is room for one less.
+    let mut arguments = vec!["--control-plane.poll-channel", "main"];
+    for (name, entry) in names.iter().zip(&entries) {
+        arguments.extend(["--mcp.server-url", entry, "--control-plane.poll-channel", name]);
     }
     let _rig = rig_of(plane, mcp, &arguments);
     let polls = _rig.plane.wait_polls(1);

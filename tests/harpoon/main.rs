@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
 
+#[path = "../net_support/authority.rs"]
+mod authority;
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -14,3 +16,4 @@ mod protocol;
 mod redirects;
 mod rig;
 mod transport;
+mod ways;

@@ -138,7 +138,7 @@ fn requests_are_refused_for_what_is_wrong_with_them() {
 
 #[test]
 fn a_standing_stream_is_one_per_session_and_ends_with_it() {
-    let local = Local::start();
+    let mut local = Local::start();
     let session = local.open();
     let open = |headers: &str| {
         let mut stream = TcpStream::connect(local.address()).unwrap();
@@ -162,6 +162,19 @@ fn a_standing_stream_is_one_per_session_and_ends_with_it() {
     standing.get_mut().set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let _ = standing.by_ref().take(5).read_to_end(&mut rest);
     assert_eq!(rest, b"0\r\n\r\n", "the stream ends in order");
+
+    let session = local.open();
+    let mut stream = TcpStream::connect(local.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "GET /harpoon/mcp HTTP/1.1\r\nHost: {}\r\nAccept: text/event-stream\r\nMcp-Session-Id: {session}\r\n\r\n",
+        local.address()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    assert_eq!(http::read_reply_head(&mut reader).unwrap().status, 200);
+    assert!(local.site.client.terminate().success(), "an open stream holds up no stop");
+    let _ = reader.read_to_end(&mut rest);
 }
 
 #[test]

@@ -168,6 +168,9 @@ fn harpoon_targets_are_checked() {
     let config = Given::minimal().arguments(&plain).config();
     assert_eq!(config.harpoon.targets[0].label, "a");
     assert!(config.warnings[0].contains("\"color\" is ignored"), "{:?}", config.warnings);
+    let document = |targets: &str| Given::minimal().document(&format!("harpoon: {{targets: [{targets}]}}"));
+    document("{url: \"https://a\"}").refused("harpoon.targets entry requires label");
+    document("{label: a}").refused("harpoon.targets entry \"a\" requires url");
     let twice = Given::minimal().variable("HARPOON_TARGETS", "label=a,url=https://a;label=a,url=https://b");
     twice.refused("harpoon: duplicate target label \"a\"");
     Given::minimal().variable("HARPOON_HOSTS_INCLUDE_REGEX", "[").refused("invalid harpoon host regex \"[\"");
