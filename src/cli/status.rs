@@ -28,8 +28,8 @@ pub(super) fn is_wanted(log: &Log, flags: &FlagValues, environment: &Environment
     quiet && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Tells what runs, and each change of its state until `stop` fires.
-pub(super) fn follow(config: &Config, daemon: &Daemon, stop: &Cancel) {
+/// Tells what runs, and each change of its state until `stop` fires or the listener is `lost`.
+pub(super) fn follow(config: &Config, daemon: &mut Daemon, stop: &Cancel, lost: &Cancel) {
     for warning in &config.warnings {
         // A closed stderr is no reason to panic.
         let _ = writeln!(std::io::stderr(), "Warning: {warning}");
@@ -53,6 +53,9 @@ pub(super) fn follow(config: &Config, daemon: &Daemon, stop: &Cancel) {
         }
         if !std::mem::replace(&mut announced, true) {
             daemon.announce(config, stop);
+        }
+        if lost.is_cancelled() {
+            return;
         }
         if stop.wait(STEP) {
             return write_out("Stopping: calls under way may finish; Ctrl-C again ends at once.");

@@ -11,6 +11,7 @@ pub mod probe;
 mod scripted;
 pub mod sse;
 pub mod stdio;
+pub(crate) mod streamable;
 pub mod stub;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
@@ -25,9 +26,21 @@ pub enum Binding {
     Http(http::HttpBinding),
     /// A child process that speaks newline-delimited JSON.
     Stdio(stdio::StdioBinding),
+    /// A server of our own in this process.
+    InMemory(Box<dyn InMemory>),
     /// Whatever a test wants to happen.
     #[cfg(test)]
     Scripted(Script),
+}
+
+/// A server in this process.
+pub trait InMemory: Send + Sync {
+    /// Whether it has anything to offer right now; asked for each command and poll.
+    fn is_routable(&self) -> bool;
+    /// Answers one message, by its deadline; tells with `entered` when the next one may come.
+    fn exchange(&self, exchange: &Exchange<'_>, entered: &mut dyn FnMut()) -> Outcome;
+    /// Cuts what runs.
+    fn stop(&self);
 }
 
 /// The exchange of a scripted binding.
@@ -35,19 +48,29 @@ pub enum Binding {
 pub(crate) type Script = Box<dyn Fn(&Exchange<'_>, OnEvent<'_>) -> Outcome + Send + Sync>;
 
 impl Binding {
-    /// The transport's name in logs and status: `http-streamable` or `stdio`.
+    /// The transport's name in logs and status: `http-streamable`, `stdio` or `in-memory`.
     pub fn transport(&self) -> &'static str {
         match self {
             Binding::Http(_) => "http-streamable",
             Binding::Stdio(_) => "stdio",
+            Binding::InMemory(_) => "in-memory",
             #[cfg(test)]
             Binding::Scripted(_) => "scripted",
         }
     }
 
-    /// Whether work on this channel depends on this process (stdio): declared to the control plane.
+    /// Whether work on this channel depends on this process (stdio, in memory): declared to the control
+    /// plane.
     pub fn process_affinity(&self) -> bool {
-        matches!(self, Binding::Stdio(_))
+        matches!(self, Binding::Stdio(_) | Binding::InMemory(_))
+    }
+
+    /// Whether commands can be routed to it right now.
+    pub fn is_routable(&self) -> bool {
+        match self {
+            Binding::InMemory(server) => server.is_routable(),
+            _ => true,
+        }
     }
 
     /// Sends one message and waits for what ends it; notifications met on the way go to `on_event`.
@@ -66,6 +89,7 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.exchange(exchange, on_event),
             Binding::Stdio(binding) => binding.exchange_in_turn(exchange, entered, on_event),
+            Binding::InMemory(server) => server.exchange(exchange, entered),
             #[cfg(test)]
             Binding::Scripted(script) => script(exchange, on_event),
         }
@@ -75,7 +99,7 @@ impl Binding {
     pub fn terminate_session(&self, headers: &HeaderList, deadline: Deadline) -> Outcome {
         match self {
             Binding::Http(binding) => binding.terminate_session(headers, deadline),
-            Binding::Stdio(_) => Outcome::Accepted(Head::bare(405)),
+            Binding::Stdio(_) | Binding::InMemory(_) => Outcome::Accepted(Head::bare(405)),
             #[cfg(test)]
             Binding::Scripted(_) => Outcome::Accepted(Head::bare(405)),
         }
@@ -84,7 +108,7 @@ impl Binding {
     /// Why the server cannot be reached at all right now: its child is not running. `None` otherwise.
     pub fn not_running(&self) -> Option<String> {
         match self {
-            Binding::Http(_) => None,
+            Binding::Http(_) | Binding::InMemory(_) => None,
             Binding::Stdio(binding) => binding.health().unready_text(),
             #[cfg(test)]
             Binding::Scripted(_) => None,
@@ -94,7 +118,7 @@ impl Binding {
     /// Starts what has to run before the first exchange (a child process).
     pub fn start(&self) -> Result<(), stdio::StartError> {
         match self {
-            Binding::Http(_) => Ok(()),
+            Binding::Http(_) | Binding::InMemory(_) => Ok(()),
             Binding::Stdio(binding) => binding.start(),
             #[cfg(test)]
             Binding::Scripted(_) => Ok(()),
@@ -113,6 +137,7 @@ impl Binding {
         match self {
             Binding::Http(_) => {}
             Binding::Stdio(binding) => binding.stop(deadline),
+            Binding::InMemory(server) => server.stop(),
             #[cfg(test)]
             Binding::Scripted(_) => {}
         }

@@ -4,7 +4,6 @@
 //! Invariant: it writes nothing, leaves nothing behind, and contacts the control plane only when
 //! `--online` asks for it.
 
-mod challenge;
 mod findings;
 mod jobs;
 mod metadata;

@@ -50,9 +50,7 @@ fn client(config: &Config, material: &Material) -> Result<Client, String> {
         log_raw_http: false,
         ..settings
     };
-    let bindings = material.bindings(config, &Cancel::new());
-    let declared: Vec<_> =
-        bindings.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity())).collect();
+    let declared = material.declared_channels(config, false);
     let server_info = ServerInfo::new(move || declared.clone());
     Client::new(settings, server_info, material.control_plane_route(), Arc::new(()), &Cancel::new())
         .map_err(|error| error.to_string())

@@ -79,7 +79,12 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// What becomes of a connection beyond the limit.
     pub(crate) when_full: WhenFull,
+    /// Stack of a connection's thread, in bytes; only what is touched takes memory.
+    pub(crate) stack_bytes: usize,
 }
+
+/// Stack that answering with what is at hand needs.
+pub(crate) const SMALL_STACK_BYTES: usize = 256 * 1024;
 
 /// What answers the requests.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -154,7 +159,7 @@ impl Front {
         service: Arc<dyn Service>,
         failed: impl Fn(io::Error) + Clone + Send + 'static,
     ) -> io::Result<Front> {
-        let pool = Pool::new(settings.limits.connections, settings.name);
+        let pool = Pool::new(settings.limits.connections, settings.name, settings.stack_bytes);
         let name = settings.name;
         let shared = Arc::new(Shared {
             settings,

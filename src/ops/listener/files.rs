@@ -30,14 +30,17 @@ impl std::error::Error for FileError {}
 
 /// A file of ours, for as long as it holds what we wrote.
 #[derive(Debug)]
-pub(super) struct OwnFile {
+pub struct OwnFile {
     path: PathBuf,
     content: String,
 }
 
 impl OwnFile {
     /// As [`OwnFile::write`]; missing parents are created with 0755.
-    pub(super) fn write_with_parents(
+    ///
+    /// # Errors
+    /// As [`OwnFile::write`].
+    pub fn write_with_parents(
         path: &Path,
         content: String,
         mode: u32,
@@ -52,7 +55,10 @@ impl OwnFile {
 
     /// Writes `content` beside `path` and renames it into place: a link at `path` is replaced, not
     /// followed. `exact` sets the mode whatever the umask is.
-    pub(super) fn write(path: &Path, content: String, mode: u32, exact: bool) -> Result<OwnFile, FileError> {
+    ///
+    /// # Errors
+    /// [`FileError`] with the path; nothing is left behind.
+    pub fn write(path: &Path, content: String, mode: u32, exact: bool) -> Result<OwnFile, FileError> {
         let failed = |error| FileError { path: path.to_owned(), error };
         let name = path.file_name().ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
         let random = random_hex().map_err(|error| failed(io::Error::other(error)))?;
@@ -78,7 +84,10 @@ impl OwnFile {
     }
 
     /// Removes it, unless somebody else has written something different since.
-    pub(super) fn remove(&self) -> Result<(), FileError> {
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    pub fn remove(&self) -> Result<(), FileError> {
         let outcome = match std::fs::read(&self.path) {
             Ok(content) if content == self.content.as_bytes() => std::fs::remove_file(&self.path),
             Ok(_) => Ok(()),
