@@ -227,7 +227,9 @@ fn a_command_carries_nothing_to_the_servers() {
         &server.url(),
         &[
             "--mcp.extra-headers",
-            "X-S: static; X-T: static",
+            "X-S: static",
+            "--mcp.extra-headers",
+            "X-T: static",
             "--mcp.discovery-extra-headers",
             "X-T: discovery",
         ],

@@ -44,7 +44,7 @@ impl Discovering {
         let Binding::Http(binding) = &*main else {
             let status = Status::disabled(main.transport());
             if let Some(Conclusion::NotAdvertised(error)) = status.conclusion() {
-                log::info!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
+                log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
             }
             return without_thread(status);
         };

@@ -205,6 +205,13 @@ fn discover(command: &Command, discovery: Option<&Discovery>, reply: &mut Reply<
             (oauth_error(BAD_GATEWAY, &message, "oauth_discovery_failed"), None)
         }
     };
+    if success.is_none() {
+        let trace = Trace::of(command);
+        trace
+            .event(Level::Warn)
+            .with("status_code", response.code)
+            .emit("no OAuth metadata to forward");
+    }
     reply.finish(response, success);
 }
 

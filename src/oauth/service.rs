@@ -98,13 +98,17 @@ impl Discovery {
                 return;
             }
             let conclusion = Conclusion::of(&report);
+            // A command was luckier meanwhile.
+            if matches!(conclusion, Conclusion::Failed(_)) && self.has_succeeded() {
+                return;
+            }
             log_end(&report, &conclusion, pause);
             self.status.set(report, registration);
             (self.on_change)(&conclusion);
             if !matches!(conclusion, Conclusion::Failed(_)) || cancel.wait(pause) {
                 return;
             }
-            if !matches!(self.status.conclusion(), Some(Conclusion::Failed(_))) {
+            if self.has_succeeded() {
                 return;
             }
             time = OVERALL_TIME;
@@ -131,6 +135,11 @@ impl Discovery {
             (self.on_change)(&conclusion);
         }
         answer
+    }
+
+    /// Whether something else than a failure is known.
+    fn has_succeeded(&self) -> bool {
+        matches!(self.status.conclusion(), Some(Conclusion::Found | Conclusion::NotAdvertised(_)))
     }
 
     /// One discovery. What it found is registered when this returns. `None` for a child process.

@@ -331,6 +331,19 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_is_not_allowed_is_not_dialled_whatever_name_leads_to_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1"] {
+            let refused = tcp(host, port, |address| !address.is_loopback(), soon(), &Cancel::new());
+            let error = refused.err().unwrap();
+            assert!(error.cause == Cause::InvalidRequest && !error.written, "{error}");
+        }
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "nobody came");
+    }
+
+    #[test]
     fn a_silent_address_keeps_the_next_one_waiting_only_for_its_head_start() {
         let (_listener, _fillers, silent) = black_hole();
         let answering = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -39,7 +39,7 @@ impl OwnFile {
     /// As [`OwnFile::write`]; missing parents are created with 0755.
     ///
     /// # Errors
-    /// As [`OwnFile::write`].
+    /// [`FileError`] with the path.
     pub fn write_with_parents(
         path: &Path,
         content: String,

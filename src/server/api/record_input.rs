@@ -96,8 +96,8 @@ mod tests {
 
     #[test]
     fn given_members_replace_and_absent_ones_keep() {
-        let mut input =
-            Input::parse(br#"{"name":"n","workspace_ids":[],"tenant_ids":null,"other":1}"#).unwrap();
+        let input = Input::parse(br#"{"name":"n","workspace_ids":[],"tenant_ids":null,"other":1}"#);
+        let mut input = input.ok().unwrap();
         assert_eq!((input.name.as_deref(), input.description.as_deref()), (Some("n"), None));
         let old = Principals {
             organizations: vec!["o".into()],
