@@ -1,5 +1,6 @@
 //! A snapshot of the process environment, so that loading is a function of its arguments.
 
+use crate::order;
 use std::collections::BTreeMap;
 
 /// The variables of a process, read once.
@@ -11,9 +12,9 @@ pub struct Environment {
 impl Environment {
     /// The variables of this process; a name or value that is no UTF-8 has its bad bytes replaced.
     pub fn of_process() -> Environment {
-        std::env::vars_os()
-            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-            .collect()
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+        Environment { variables: order::gathered(variables) }
     }
 
     /// The value of a variable that is set, even to nothing.
@@ -40,7 +41,7 @@ impl Environment {
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Environment {
         Environment {
-            variables: pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            variables: order::gathered(pairs.into_iter().map(|(name, value)| (name.into(), value.into()))),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `harpoon.*`: the embedded caller of allow-listed HTTP targets.
 
+use crate::order;
 use std::collections::BTreeMap;
 
 use super::error::ErrorKind;
@@ -79,7 +80,7 @@ impl Loader<'_> {
                 let parts = fields.iter().filter_map(|field| {
                     Some((field.key, entry.fields.get(field.yaml)?.text.trim().to_owned()))
                 });
-                found.push((complete(parts.collect()), place));
+                found.push((complete(order::gathered(parts)), place));
             }
         }
         let mut targets: Vec<HarpoonTarget> = Vec::with_capacity(found.len());

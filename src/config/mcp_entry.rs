@@ -2,6 +2,7 @@
 //!
 //! Invariant: no error shows the entry, whose URL or command may hold a credential.
 
+use crate::order;
 use std::collections::BTreeMap;
 
 use super::settings::{self, Kind};
@@ -23,7 +24,7 @@ fn is_qualified(entry: &str) -> bool {
 /// The keys and values of a trimmed HTTP entry.
 pub(super) fn http_parts(entry: &str) -> Result<Parts, String> {
     if !is_qualified(entry) {
-        return Ok(BTreeMap::from([("url", entry.to_owned())]));
+        return Ok(order::gathered([("url", entry.to_owned())]));
     }
     let Kind::Entries(_, fields) = settings::MCP_SERVER_URL.kind else { return Ok(BTreeMap::new()) };
     let mut parts = BTreeMap::new();
@@ -51,7 +52,7 @@ pub(super) fn http_parts(entry: &str) -> Result<Parts, String> {
 /// The channel and command of a trimmed command entry.
 pub(super) fn command_parts(entry: &str) -> Result<Parts, String> {
     if !is_qualified(entry) {
-        return Ok(BTreeMap::from([("command", entry.to_owned())]));
+        return Ok(order::gathered([("command", entry.to_owned())]));
     }
     let (channel, command) = if let Some(rest) = entry.strip_prefix("channel=") {
         let (channel, rest) = rest.split_once(',').ok_or("expected channel=NAME,command=COMMAND")?;
@@ -76,7 +77,7 @@ pub(super) fn command_parts(entry: &str) -> Result<Parts, String> {
     if let Some(key) = HTTP_ONLY.iter().find(|key| lower.contains(*key)) {
         return Err(format!("unsupported key {:?} for a command", key.trim_matches([',', '='])));
     }
-    let mut parts = BTreeMap::from([("command", command.trim().to_owned())]);
+    let mut parts: Parts = order::gathered([("command", command.trim().to_owned())]);
     if let Some(channel) = channel {
         parts.insert("channel", channel.trim().to_owned());
     }

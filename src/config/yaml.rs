@@ -3,6 +3,7 @@
 //! Only the first document of a stream is read. Aliases share their target; sizes and depths count
 //! what they expand to, so that no document can grow beyond the bounds below by repeating itself.
 
+use crate::order;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
@@ -275,7 +276,7 @@ pub(crate) fn to_json(spot: &Spot) -> serde_json::Value {
         Node::Sequence(items) => Value::Array(items.iter().map(|item| to_json(item)).collect()),
         Node::Mapping(pairs) => {
             let members = members(pairs, &mut Vec::new()).into_iter();
-            Value::Object(members.map(|member| (member.key, to_json(&member.value))).collect())
+            Value::Object(order::gathered(members.map(|member| (member.key, to_json(&member.value)))))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Redaction of a process's arguments and environment.
 
+use crate::order;
 use std::collections::BTreeSet;
 
 use super::{REDACTED, keys, text};
@@ -58,7 +59,7 @@ pub fn environment<'v, S: AsRef<str>>(
     secret_variables: &[String],
 ) -> Vec<(String, String)> {
     let mut mentioned = BTreeSet::new();
-    let mut secret: BTreeSet<&str> = secret_variables.iter().map(String::as_str).collect();
+    let mut secret: BTreeSet<&str> = order::gathered(secret_variables.iter().map(String::as_str));
     let mut flag = "";
     for argument in arguments.iter().map(AsRef::as_ref) {
         let (name, value) = match argument.split_once('=').filter(|_| argument.starts_with("--")) {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no value of a header, key or token is in it, and of URLs nothing but the harmless parts.
 
+use crate::order;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::{CLIENT_NAME, VERSION};
 pub(super) fn snapshot(config: &Config, arguments: &[String], environment: &Environment) -> Value {
     let variables = redact::environment(environment.iter(), arguments, &config.secret_variables);
     let variables: Map<String, Value> =
-        variables.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
+        order::gathered(variables.into_iter().map(|(name, value)| (name, Value::from(value))));
     let mut snapshot = vec![
         ("argv", list(redact::arguments(arguments))),
         ("environment", Value::Object(variables)),
@@ -205,7 +206,7 @@ fn target(target: &McpTarget) -> Map<String, Value> {
             ]
         }
     };
-    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    order::gathered(members.into_iter().map(|(name, value)| (name.to_owned(), value)))
 }
 
 fn harpoon(config: &Config) -> Value {
@@ -241,7 +242,7 @@ fn harpoon(config: &Config) -> Value {
 }
 
 pub(super) fn object<'n>(members: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
-    Value::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    Value::Object(order::gathered(members.into_iter().map(|(name, value)| (name.to_owned(), value))))
 }
 
 pub(super) fn list(items: Vec<String>) -> Value {
@@ -275,7 +276,7 @@ fn proxy_source(proxy: &ProxySetting) -> Value {
 }
 
 fn headers(headers: &HeaderList) -> Value {
-    Value::Object(headers.iter().map(|(name, _)| (name.to_owned(), REDACTED.into())).collect())
+    Value::Object(order::gathered(headers.iter().map(|(name, _)| (name.to_owned(), REDACTED.into()))))
 }
 
 fn certificate(pair: Option<&CertificatePair>) -> Value {

@@ -1,5 +1,6 @@
 //! What every exporter tells about its process: `process_*` (Linux) and `target_info`.
 
+use crate::order;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -108,7 +109,7 @@ pub(super) fn target_labels(
     resource_attributes: &str,
     service_name: &str,
 ) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::from([
+    let mut labels: BTreeMap<String, String> = order::gathered([
         ("service_name".to_owned(), format!("unknown_service:{executable}")),
         ("telemetry_sdk_language".to_owned(), "rust".to_owned()),
         ("telemetry_sdk_name".to_owned(), crate::CLIENT_NAME.to_owned()),

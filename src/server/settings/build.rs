@@ -1,5 +1,6 @@
 //! From what was written to what is used.
 
+use crate::order;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
@@ -318,7 +319,7 @@ fn key(entry: &KeyEntry) -> Result<Key, SettingsError> {
             TunnelId::parse(tunnel)
                 .map_err(|error| SettingsError::new(format!("the key {:?} names an {error}", entry.name)))?;
         }
-        Grants::Only(entry.tunnels.iter().cloned().collect())
+        Grants::Only(order::gathered(entry.tunnels.iter().cloned()))
     };
     Ok(Key {
         name: entry.name.clone(),
