@@ -86,6 +86,7 @@ fn run_tells_a_terminal_what_it_serves_and_why_not() {
         &format!("Tunnel    {TUNNEL_ID} at http://127.0.0.1:1\n"),
         "Channel   main: cat\n",
         "Health    http://127.0.0.1:",
+        "Web UI    http://127.0.0.1:",
         "Stopping: ",
     ] {
         assert!(shown.contains(part), "no {part:?}: {shown}");

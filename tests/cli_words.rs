@@ -501,6 +501,41 @@ fn an_edit_is_saved_only_if_it_validates() {
 }
 
 #[test]
+fn the_document_of_every_sample_is_accepted_by_the_program_that_shows_it() {
+    let home = Home::new()
+        .with("CONTROL_PLANE_API_KEY", "k")
+        // Refused at once: nothing is looked up or reached for this.
+        .with("HTTPS_PROXY", "http://127.0.0.1:1")
+        .with("HEALTH_LISTEN_ADDR", "127.0.0.1:0");
+    let roots = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+    let roots = home.file("roots.pem", &roots.cert.pem());
+    let home = home.with("ENTERPRISE_CA_BUNDLE", &roots);
+    for sample in SAMPLES {
+        let shown = home.run(&["profiles", "samples", "show", sample]).stdout;
+        let (_, document) = shown.split_once("\n\n").unwrap();
+        let path = home.file(&format!("{sample}.yaml"), document);
+        let report = home.run(&["doctor", "--json", "--config", &path]).json();
+        let checks = report["checks"].as_array().unwrap();
+        let passed = |id: &str| checks.iter().any(|check| check["id"] == id && check["status"] == "PASS");
+        assert!(passed("tunnel_id") && passed("control_plane_api_key"), "{sample}: {report:#}");
+        let stored = home.run(&["profiles", "add", sample, "--from-file", &path]);
+        stored.ok(&[&format!("Added profile {sample} at ")]);
+    }
+}
+
+#[test]
+fn a_profile_can_come_from_standard_input() {
+    let home = Home::new();
+    let mut command = home.command(&["profiles", "add", "lab", "--from-file", "-"]);
+    let mut child =
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"config_version: 1\n").unwrap();
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read(home.path(".config/tunnel-client/lab.yaml")).unwrap(), b"config_version: 1\n");
+}
+
+#[test]
 fn samples_are_listed_and_shown() {
     let home = Home::new();
     let list = home.line("profiles samples list");

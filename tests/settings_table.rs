@@ -290,7 +290,6 @@ const TABLE: &[Row] = &[
         refused: BAD_PROXIES,
         accepted: &["env:PROXY"],
         besides: &[("TUNNEL_CLIENT_HTTP_PROXY", "http://global")],
-        ..ROW
     },
     Row {
         yaml: "control_plane.max_inflight_requests",
@@ -399,7 +398,6 @@ const TABLE: &[Row] = &[
         refused: &[("loud", "use debug, info, warn or error"), ("trace", "use debug, info, warn or error")],
         accepted: &["warn+2", "DEBUG-1", "info"],
         besides: &[("LOG_FORMAT", "json")],
-        ..ROW
     },
     Row {
         yaml: "log.format",
@@ -583,7 +581,6 @@ const TABLE: &[Row] = &[
         refused: BAD_PROXIES,
         accepted: &["env:PROXY"],
         besides: &[("TUNNEL_CLIENT_HTTP_PROXY", "http://global")],
-        ..ROW
     },
     Row {
         yaml: "mcp.client_cert",
@@ -790,7 +787,6 @@ const TABLE: &[Row] = &[
         refused: BAD_PROXIES,
         accepted: &["env:PROXY"],
         besides: &[("TUNNEL_CLIENT_HTTP_PROXY", "http://global")],
-        ..ROW
     },
     Row {
         yaml: "harpoon.additional_transports",

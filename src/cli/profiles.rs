@@ -92,7 +92,7 @@ struct List {
 /// Store a profile from a file or a sample.
 #[derive(ArgsInfo, FromArgs)]
 struct Add {
-    /// document to store as it is
+    /// document to store as it is; - reads standard input
     #[argh(option, default = "String::new()")]
     from_file: String,
     /// sample to fill in

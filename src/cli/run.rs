@@ -120,7 +120,7 @@ fn start_stub(flags: &mut FlagValues) -> Result<Stub, Failure> {
          MCP URL: {}\n\
          Protected resource metadata: {}\n\
          Authorization server metadata: {}\n\
-         These are the embedded demo MCP/OAuth endpoints; the health URL is logged later.\n\
+         These are the embedded demo MCP/OAuth endpoints; health and UI URLs are logged later.\n\
          Demo tools: server_info, echo, uppercase\n",
         stub.url(),
         stub.resource_metadata_url(),

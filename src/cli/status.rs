@@ -76,8 +76,11 @@ fn introduction(config: &Config, health_url: &str) -> String {
         let note = if polled { "" } else { " (not polled)" };
         let _ = writeln!(text, "Channel   {}: {target}{note}", binding.channel);
     }
+    if !config.harpoon.targets.is_empty() {
+        let _ = writeln!(text, "Channel   harpoon: {} allow-listed targets", config.harpoon.targets.len());
+    }
     if !health_url.is_empty() {
-        let _ = writeln!(text, "Health    {health_url}/readyz");
+        let _ = writeln!(text, "Health    {health_url}/readyz\nWeb UI    {health_url}/ui");
     }
     text.push_str("Ctrl-C stops; set --log.format for log lines.\n");
     text

@@ -6,7 +6,7 @@
 use crate::order;
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use super::document::MAX_DOCUMENT_BYTES;
@@ -43,10 +43,10 @@ pub enum ProfileError {
     },
     /// The document is wrong.
     Document(ConfigErrors),
-    /// What the editor left is wrong; it was kept.
+    /// What the editor left cannot be saved; it was kept.
     Edited {
-        /// What is wrong.
-        errors: ConfigErrors,
+        /// Why.
+        reason: String,
         /// Where the edits are.
         kept: PathBuf,
     },
@@ -61,12 +61,8 @@ impl fmt::Display for ProfileError {
             }
             ProfileError::Io { action, path, source } => write!(f, "{action} {}: {source}", path.display()),
             ProfileError::Document(errors) => errors.fmt(f),
-            ProfileError::Edited { errors, kept } => {
-                write!(
-                    f,
-                    "profile did not validate; not saving: {errors}; the edits are kept in {}",
-                    kept.display()
-                )
+            ProfileError::Edited { reason, kept } => {
+                write!(f, "{reason}; the edits are kept in {}", kept.display())
             }
         }
     }
@@ -122,7 +118,16 @@ pub fn store_profile(
         put_in_place(&draft, &path).inspect_err(|_| drop(fs::remove_file(&draft)))?;
         return Ok(path);
     }
-    match write_new(&path, bytes) {
+    // Told before anything is written; what appears in between is noticed below.
+    let written = if fs::symlink_metadata(&path).is_ok() {
+        Err(io::ErrorKind::AlreadyExists.into())
+    } else {
+        let draft = write_draft(directory, name, bytes)?;
+        let linked = publish(&draft, &path, bytes);
+        drop(fs::remove_file(&draft));
+        linked
+    };
+    match written {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(ProfileError::AlreadyExists(name.to_owned()))
         }
@@ -130,12 +135,31 @@ pub fn store_profile(
     }
 }
 
-/// The bytes of a file that is to become a profile.
+/// Gives a complete draft its name, unless something has that name.
+fn publish(draft: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::hard_link(draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // A file system without links: not in one step, but not over another file either.
+        Err(_) => write_new(path, bytes),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The bytes of a file that is to become a profile; `-` is standard input.
 ///
 /// # Errors
 ///
 /// [`ProfileError::Io`].
 pub fn read_profile_source(path: &Path) -> Result<Vec<u8>, ProfileError> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        let read = io::stdin().lock().take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes);
+        let read = read.and_then(|_| {
+            let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_DOCUMENT_BYTES);
+            if fits { Ok(bytes) } else { Err(io::Error::other("it is too long for a document")) }
+        });
+        return read.map_err(io_error("read", Path::new("standard input")));
+    }
     reference::read_bounded(path, MAX_DOCUMENT_BYTES).map_err(io_error("read", path))
 }
 
@@ -144,7 +168,7 @@ pub fn read_profile_source(path: &Path) -> Result<Vec<u8>, ProfileError> {
 ///
 /// # Errors
 ///
-/// [`ProfileError`]; the stored profile is untouched then. What does not validate is kept as a draft.
+/// [`ProfileError`]; the stored profile is untouched then. Edits that cannot be saved are kept as a draft.
 pub fn edit_profile(
     directory: &Path,
     name: &str,
@@ -152,22 +176,26 @@ pub fn edit_profile(
 ) -> Result<PathBuf, ProfileError> {
     create_directory(directory)?;
     let path = profile_path(directory, name);
-    let before = match reference::read_bounded(&path, MAX_DOCUMENT_BYTES) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => skeleton().into_bytes(),
-        other => other.map_err(io_error("read profile", &path))?,
+    let stored = || match reference::read_bounded(&path, MAX_DOCUMENT_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).map_err(io_error("read profile", &path)),
     };
-    let draft = write_draft(directory, name, &before)?;
+    let before = stored()?;
+    let draft = write_draft(directory, name, before.as_deref().unwrap_or(skeleton().as_bytes()))?;
     let discard = |error| {
         drop(fs::remove_file(&draft));
         error
     };
     run_editor(&draft).map_err(|reason| discard(ProfileError::Invalid(format!("run editor: {reason}"))))?;
+    let keep = |reason: String| ProfileError::Edited { reason, kept: draft.clone() };
     let after = reference::read_bounded(&draft, MAX_DOCUMENT_BYTES)
-        .map_err(|error| discard(io_error("read edited profile", &draft)(error)))?;
-    if let Err(errors) = validate_document(&path, &after) {
-        return Err(ProfileError::Edited { errors, kept: draft });
+        .map_err(|error| keep(format!("read edited profile {}: {error}", draft.display())))?;
+    validate_document(&path, &after)
+        .map_err(|errors| keep(format!("profile did not validate; not saving: {errors}")))?;
+    if stored().map_err(|error| keep(error.to_string()))? != before {
+        return Err(keep(format!("{} was changed by somebody else meanwhile; not saving", path.display())));
     }
-    put_in_place(&draft, &path).map_err(discard)?;
+    put_in_place(&draft, &path).map_err(|error| keep(error.to_string()))?;
     Ok(path)
 }
 
@@ -308,6 +336,21 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), GOOD);
         let ProfileError::Edited { kept, .. } = error else { panic!("{error}") };
         assert_eq!(fs::read(kept).unwrap(), b"config_version: 2");
+    }
+
+    #[test]
+    fn edits_are_not_lost_to_somebody_who_was_faster() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = store_profile(directory.path(), "lab", GOOD, false).unwrap();
+        let error = edit_profile(directory.path(), "lab", &mut |draft| {
+            fs::write(draft, "config_version: 1 # mine").map_err(|error| error.to_string())?;
+            fs::write(&path, "config_version: 1 # theirs").map_err(|error| error.to_string())
+        })
+        .unwrap_err();
+        assert!(error.to_string().contains("changed by somebody else meanwhile"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"config_version: 1 # theirs");
+        let ProfileError::Edited { kept, .. } = error else { panic!("{error}") };
+        assert_eq!(fs::read(kept).unwrap(), b"config_version: 1 # mine");
     }
 
     #[test]

@@ -33,8 +33,10 @@ fn judge(report: &Report) -> Result<String, Trouble> {
     }
     let told: Vec<String> = report.attempts.iter().map(told).collect();
     let only_404 = report.attempts.iter().all(|attempt| attempt.status == 404);
-    let summary = match told.last() {
-        Some(last) if !only_404 => last.clone(),
+    // What a place served instead of the document says more than that other places have none.
+    let telling = report.attempts.iter().position(|attempt| !matches!(attempt.status, 0 | 404 | 500..));
+    let summary = match telling.map_or(told.last(), |at| told.get(at)) {
+        Some(one) if !only_404 => one.clone(),
         _ => "the server advertises OAuth metadata, but all candidates returned HTTP 404".to_owned(),
     };
     Err(Trouble { summary, evidence: told.into_iter().map(|line| format!("GET {line}")).collect() })

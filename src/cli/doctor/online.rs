@@ -75,13 +75,22 @@ fn advice(error: &StatusError, config: &Config) -> Vec<String> {
             .unwrap_or_default()
     };
     let mut next = vec![match error.status {
-        401 if hosted => format!("The key in {key} is not accepted: create a runtime key ({}).", url("runtime_api_keys_url")),
-        401 => format!("The key in {key} is not accepted: ask the operator of this control plane for the runtime key of the tunnel."),
-        403 | 404 if !hosted => "Compare the tunnel id with those that this control plane serves, and with those that the key may use.".to_owned(),
-        403 => "The key is valid but may not use this tunnel: its principal needs Tunnels Read + Use in the tunnel's scope.".to_owned(),
-        404 => format!("The tunnel does not exist there: compare the id with {}.", url("tunnels_management_url")),
+        401 => format!(
+            "The key in {key} is not accepted: create a runtime key ({}).",
+            url("runtime_api_keys_url")
+        ),
+        403 => "The key is valid but may not use this tunnel: its principal needs Tunnels Read + Use in the tunnel's scope. Compare the tunnel id, too.".to_owned(),
+        404 => format!(
+            "The tunnel does not exist there: compare the id with {}.",
+            url("tunnels_management_url")
+        ),
         _ => "Try again; if it stays, look at the control plane's status.".to_owned(),
     }];
+    if !hosted && matches!(error.status, 401 | 403 | 404) {
+        next.push(
+            "This is a control plane of your site: its operator knows its keys and tunnels.".to_owned(),
+        );
+    }
     next.extend(error.detail.mitigation().map(str::to_owned));
     next
 }

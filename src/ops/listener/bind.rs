@@ -344,7 +344,9 @@ mod tests {
         let address = taken.local_addr().unwrap().to_string();
         assert_eq!(
             bind_tcp(&address).unwrap_err().to_string(),
-            format!("listen tcp {address}: bind: address already in use")
+            format!(
+                "listen tcp {address}: bind: address already in use; stop the process that has it, or choose another health.listen-addr"
+            )
         );
         assert_eq!(
             bind_tcp("192.0.2.1:80").unwrap_err().to_string(),
