@@ -68,7 +68,7 @@ fn command(id: &str, channel: &str) -> String {
         "request_id": id,
         "shard_token": mark("the shard token"),
         "command_type": "jsonrpc",
-        "name": channel,
+        "channel": channel,
         "headers": {
             "Authorization": [format!("Bearer {}", mark("a caller's bearer token"))],
             "Cookie": [format!("session={}", mark("a caller's cookie"))],
@@ -132,11 +132,8 @@ fn no_secret_that_comes_in_through_any_door_is_shown_anywhere() {
         mark("a child's command line")
     );
     let control_plane_headers = format!("X-Marked: {}", mark("a header of the control plane's requests"));
-    let mcp_headers = format!(
-        "X-Marked: {}, X-From-File: file:{}",
-        mark("a header of the MCP server's requests"),
-        secret_file.display()
-    );
+    let mcp_header = format!("X-Marked: {}", mark("a header of the MCP server's requests"));
+    let from_file = format!("X-From-File: file:{}", secret_file.display());
     let client = Client::start_with(
         &control_plane.base_url(),
         &[
@@ -149,7 +146,9 @@ fn no_secret_that_comes_in_through_any_door_is_shown_anywhere() {
             "--mcp.command",
             &tools,
             "--mcp.extra-headers",
-            &mcp_headers,
+            &mcp_header,
+            "--mcp.extra-headers",
+            &from_file,
             "--log.format=json",
             "--log.level=debug",
             "--log.http-raw-unsafe",

@@ -15,6 +15,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::admission::{Admission, admit};
 use super::format::{Fields, Shape, push_line};
+use crate::redact::KnownSecrets;
 
 /// How long a line waits for a destination that does not take it; then lines are dropped.
 pub const STALL_LIMIT: Duration = Duration::from_millis(200);
@@ -78,6 +79,8 @@ pub(super) struct StreamSink {
     can_stall: bool,
     /// Whether lines begin with their level for the journal.
     journal: bool,
+    /// Hidden in every line.
+    secrets: KnownSecrets,
     /// Orders the lines. Held across one write, which a stalled reader delays by [`STALL_LIMIT`] once.
     flow: Mutex<Flow>,
 }
@@ -96,7 +99,13 @@ impl StreamSink {
             fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile)
         });
         let journal = destination.is_journal();
-        StreamSink { shape, fields, destination, can_stall, journal, flow: Mutex::default() }
+        let (secrets, flow) = (KnownSecrets::default(), Mutex::default());
+        StreamSink { shape, fields, destination, can_stall, journal, secrets, flow }
+    }
+
+    /// Hides `secrets` in every line.
+    pub(super) fn without(self, secrets: KnownSecrets) -> StreamSink {
+        StreamSink { secrets, ..self }
     }
 
     fn write(&self, record: &Record<'_>, component: Option<&str>) {
@@ -104,7 +113,7 @@ impl StreamSink {
         let mut line = LINE.take();
         line.clear();
         self.push(&mut line, record, component);
-        self.write_line(&line);
+        self.write_line(&self.secrets.hide(&line));
         if line.capacity() <= KEPT_BUFFER_BYTES {
             LINE.set(line);
         }
