@@ -160,7 +160,7 @@ class Rig:
 
         def busy(number):
             count, sessions = 0, {}
-            while not self.stopping.wait(0.02 * (1 + number)):
+            while not self.stopping.wait(0.1 * (1 + number)):
                 count += 1
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     channel = channels[count % len(channels)]
