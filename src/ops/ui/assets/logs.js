@@ -19,7 +19,7 @@ let scheduled = false;
 
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const head = ({ time, level, message, attrs }) => [`${new Date(time).toISOString()} ${level.padEnd(5)}`, attrs?.component && ` [${attrs.component}]`, ` ${message}`];
-const hints = ({ attrs = {} }) => HINTS.filter(([name]) => attrs[name] !== undefined).map(([name, short]) => ` ${short}=${plain(attrs[name])}`).join("");
+const hints = ({ attrs = {} }) => HINTS.filter(([name]) => (attrs[name] ?? "") !== "").map(([name, short]) => ` ${short}=${plain(attrs[name])}`).join("");
 
 function add(event, live) {
   if (event.seq <= lastSeq) return;
