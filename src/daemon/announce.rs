@@ -40,7 +40,7 @@ impl Daemon {
             .enumerate()
             .map(|(i, url)| format!("{}:{}", i + 1, redact::snapshot(url.as_str())))
             .collect();
-        log::info!(target: "process", tunnel_id = id.as_str(), tunnel_url = url.as_str(), name = name.as_str(),
+        log::info!(target: "adminui", tunnel_id = id.as_str(), tunnel_url = url.as_str(), name = name.as_str(),
             description = description.as_str(), oauth_discovery_urls:% = List(&discovery),
             version = crate::VERSION; "🟢 tunnel-client started");
     }

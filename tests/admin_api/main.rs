@@ -18,7 +18,7 @@ use std::net::TcpStream;
 use common::http::{self, Reply};
 use common::mcp_server::McpServer;
 use common::process::Client;
-use common::{PATIENCE, address, engine, wait_polled};
+use common::{PATIENCE, address, engine, eventually, wait_polled};
 use tunnel_client::server::Local;
 
 /// A ready client, its control plane and its MCP server.
@@ -29,7 +29,10 @@ pub struct Site {
     pub _server: McpServer,
 }
 
-/// A client with these further arguments, once it polls.
+/// The last lines of a start, each of a thread of its own; then nothing happens by itself.
+const LAST_LINES: [&str; 3] = ["tunnel-client started", "tls trust summary", "mcp session initialized"];
+
+/// A client with these further arguments, once it polls and its start is over.
 pub fn site(arguments: &[&str]) -> Site {
     site_with(arguments, &[])
 }
@@ -41,7 +44,14 @@ pub fn site_with(arguments: &[&str], variables: &[(&str, &str)]) -> Site {
     let arguments = [&["--mcp.server-url", url.as_str()], arguments].concat();
     let client = Client::start_with(&engine.client_base_url(), &arguments, variables);
     wait_polled(&engine);
-    Site { client, engine, _server: server }
+    let site = Site { client, engine, _server: server };
+    for line in LAST_LINES {
+        // In a log file, or no longer in a small ring: one of both has it.
+        eventually(line, || {
+            site.client.output().contains(line) || site.get("/api/logs?limit=5000").text().contains(line)
+        });
+    }
+    site
 }
 
 impl Site {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use crate::ops::log::{local_time, time_text};
+use crate::ops::log::{html_safe, local_time, time_text};
 
 /// Collects the members of an object; those that say nothing are left out.
 #[derive(Default)]
@@ -53,26 +53,6 @@ pub fn to_text(document: &Value) -> String {
     let mut text = html_safe(document.to_string());
     text.push('\n');
     text
-}
-
-/// JSON with the characters escaped that could end a script element or a line of one. They occur within
-/// strings only.
-pub(super) fn html_safe(json: String) -> String {
-    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        return json;
-    }
-    let mut safe = String::with_capacity(json.len() + 32);
-    for letter in json.chars() {
-        match letter {
-            '<' => safe.push_str("\\u003c"),
-            '>' => safe.push_str("\\u003e"),
-            '&' => safe.push_str("\\u0026"),
-            '\u{2028}' => safe.push_str("\\u2028"),
-            '\u{2029}' => safe.push_str("\\u2029"),
-            letter => safe.push(letter),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]

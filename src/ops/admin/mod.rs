@@ -28,7 +28,6 @@ use super::{ProxyHealth, State};
 pub(crate) use self::channel::NOT_POLLED;
 pub use self::channel::{ChannelReport, ChannelTarget};
 pub use self::document::to_text;
-pub use self::logs::event_json;
 pub use self::routes::AdminRoutes;
 
 /// What stays the same while a client runs.

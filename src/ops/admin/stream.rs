@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 use crate::ops::listener::{Awoken, Content, Response, Stream};
 use crate::ops::log::{Ring, RingEvent};
 
-use super::logs::event_json;
-
 /// Silence after which a comment shows that the stream lives.
 const PING: Duration = Duration::from_secs(15);
 /// Events of one write.
@@ -117,7 +115,7 @@ fn push_events(out: &mut String, behind: u64, events: &[RingEvent]) {
     }
     for event in events {
         let _ = write!(out, "event: log\nid: {}\ndata: ", event.seq);
-        event_json(out, event);
+        event.push_json(out);
         out.push_str("\n\n");
     }
 }
@@ -127,13 +125,9 @@ mod tests {
     use super::*;
 
     fn event(seq: u64) -> RingEvent {
-        RingEvent {
-            seq,
-            time: time::OffsetDateTime::UNIX_EPOCH,
-            level: log::Level::Info,
-            message: "m".into(),
-            attributes: Vec::new(),
-        }
+        let mut event = RingEvent::new(time::OffsetDateTime::UNIX_EPOCH, log::Level::Info, "m", &[]);
+        event.seq = seq;
+        event
     }
 
     #[test]

@@ -20,7 +20,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use self::archive::Member;
 use self::runtime::{list, object};
-use super::admin::{Admin, event_json};
+use super::admin::Admin;
 use super::log::{Ring, duration_text, time_text};
 use crate::config::{Config, Environment};
 
@@ -223,7 +223,7 @@ impl Events {
             seen = newest.seq;
             for event in batch.iter().filter(|event| event.seq <= last && event.time >= since) {
                 let mut line = String::new();
-                event_json(&mut line, event);
+                event.push_json(&mut line);
                 events.push(line + "\n");
             }
         }

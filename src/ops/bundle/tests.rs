@@ -54,13 +54,7 @@ fn admin(secrets: KnownSecrets) -> Admin {
 fn ring_of(messages: &[&str]) -> Arc<Ring> {
     let ring = Arc::new(Ring::new(100, Arc::new(|_, text| text.into())));
     for message in messages {
-        ring.push(RingEvent {
-            seq: 0,
-            time: OffsetDateTime::now_utc(),
-            level: log::Level::Error,
-            message: (*message).to_owned(),
-            attributes: Vec::new(),
-        });
+        ring.push(RingEvent::new(OffsetDateTime::now_utc(), log::Level::Error, message, &[]));
     }
     ring
 }

@@ -17,10 +17,11 @@ mod stream;
 mod text;
 
 pub use admission::COMPONENTS;
+pub(in crate::ops) use format::time_text;
 pub use format::{Fields, Shape};
-pub(crate) use format::{level_name, time_text};
 pub use install::{LogError, LogHandle, install, install_on_stderr, install_plain};
-pub use ring::{Following, Redact, Ring, RingEvent, RingValue, redactor};
+pub(in crate::ops) use ring::html_safe;
+pub use ring::{Following, Redact, Ring, RingEvent, redactor};
 pub use stream::STALL_LIMIT;
-pub(crate) use stream::local_time;
+pub(in crate::ops) use stream::local_time;
 pub use text::{Json, List, duration_text};
