@@ -10,10 +10,10 @@ use crate::daemon::{Daemon, Material, Notifier, Options};
 use crate::ids::random_hex;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
-use crate::ops::log::{Fields, Ring, install, redactor};
+use crate::ops::log::{Fields, Ring, install, install_beside_status, redactor};
 
 use super::tree::{Call, Node, Shape, Words};
-use super::{Failure, help, signals};
+use super::{Failure, help, signals, status};
 
 /// All of a stop has to fit in it.
 const STOP_BUDGET: Duration = Duration::from_secs(15);
@@ -25,8 +25,7 @@ pub(super) static COMMAND: Node = Node {
     summary: "Run the client in the foreground",
     settings: settings::ALL,
     flags: settings::RUN_FLAGS,
-    // Extra words are reported in the log and otherwise ignored: service files in the field have them.
-    kind: Shape::Command { words: Words::Any(""), help: Some(help::run), main },
+    kind: Shape::Command { words: Words::None, help: Some(help::run), main },
     ..Node::BLANK
 };
 
@@ -51,18 +50,25 @@ fn main(call: &Call) -> Result<(), Failure> {
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
     let secrets = config.known_secrets(&environment);
     let ring = Ring::new(config.admin_ui.log_buffer_events, redactor(secrets.clone()));
+    let human = status::is_wanted(&config.log, &flags, &environment);
+    // Nothing is kept from a log file.
+    let install = if human && config.log.file.is_none() { install_beside_status } else { install };
     let log = install(&config.log, fields, Some(Arc::new(ring)), secrets).map_err(start_failure)?;
     if log.has_file() {
         let log = log.clone();
         signals.on_hangup(move || log.reopen()).map_err(start_failure)?;
     }
-    warn(&config, &call.words);
+    warn(&config);
     let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET, log: Some(log) };
     let mut daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
     let _force = daemon.kill_on(&force);
     let systemd = Notifier::start(&daemon);
-    daemon.announce(&config, &stop);
     let lost = daemon.lost();
+    if human {
+        status::follow(&config, &mut daemon, &stop, &lost);
+    } else {
+        daemon.announce(&config, &stop);
+    }
     let ended = select! {
         recv(stop.receiver()) -> _ => Ok(()),
         recv(lost.receiver()) -> _ => Err(Failure::new("the local listener was lost; see the log")),
@@ -79,12 +85,9 @@ fn start_failure(error: impl std::fmt::Display) -> Failure {
 }
 
 /// What the operator should know, before anything is opened.
-fn warn(config: &Config, positionals: &[String]) {
+fn warn(config: &Config) {
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
-    }
-    if !positionals.is_empty() {
-        log::warn!(target: "process", arguments = positionals.len(); "arguments that are no flags are ignored");
     }
     if config.log.http_raw_unsafe {
         log::warn!(target: "process",

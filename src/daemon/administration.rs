@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
+use time::OffsetDateTime;
 
-use crate::config::{Config, Environment, McpTarget, Switch};
+use crate::config::{Config, Environment, McpTarget};
+use crate::harpoon::Server;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
-use crate::mcp::stdio::{ChildMode, StdioBinding};
+use crate::oauth::Status;
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
 use crate::ops::bundle::{self, Bundle, BundleRoutes};
+use crate::ops::harpoon::HarpoonRoutes;
 use crate::ops::listener::{Guarded, HealthRoutes, Listener, Router};
+use crate::ops::log::time_text;
 
 use crate::ops::ui::UiRoutes;
 
 use super::announce::main_url;
+use super::callouts;
 use super::material::{BuiltBinding, Material};
 use super::{Daemon, StartError};
 
@@ -29,18 +34,27 @@ impl Daemon {
         config: &Config,
         material: &Material,
         built: &[BuiltBinding],
+        harpoon: &Arc<Server>,
+        oauth: Arc<Status>,
     ) -> Result<(), StartError> {
         let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let admin = Arc::new(self.admin(config, material, built, &listener));
+        let admin = Arc::new(self.admin(config, material, (built, harpoon), oauth, &listener));
         let health = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
+        let streams = listener.stream_limit();
+        let callers = if config.harpoon.http_streamable { streams / 2 } else { 0 };
         let mut guarded = Guarded::new(config.admin_ui.allow_remote, listener.host())
-            .with(AdminRoutes::new(Arc::clone(&admin), listener.stream_limit()))
+            .with(AdminRoutes::new(Arc::clone(&admin), streams - callers))
             .with(UiRoutes);
         if let Some(bundle) = self.bundle(config, admin) {
             guarded = guarded.with(BundleRoutes::new(Arc::new(bundle)));
         }
         log::info!(target: "tunnel_client", path = "/"; "admin ui enabled");
-        listener.serve(Router::new().with(health).with(guarded)).map_err(StartError::new)?;
+        let router = Router::new().with(health);
+        let router = match config.harpoon.http_streamable {
+            true => router.with(HarpoonRoutes::new(Arc::clone(harpoon), callers)),
+            false => router,
+        };
+        listener.serve(router.with(guarded)).map_err(StartError::new)?;
         self.listener = Some(listener);
         Ok(())
     }
@@ -63,7 +77,8 @@ impl Daemon {
         &self,
         config: &Config,
         material: &Material,
-        built: &[BuiltBinding],
+        (built, harpoon): (&[BuiltBinding], &Arc<Server>),
+        oauth: Arc<Status>,
         listener: &Listener,
     ) -> Admin {
         let control_plane = &config.control_plane;
@@ -88,7 +103,6 @@ impl Daemon {
             raw_http_logging: config.log.http_raw_unsafe,
             harpoon_polled: polled(HARPOON),
         };
-        let bridge = if config.mcp.protocol_bridge == Switch::Auto { "auto" } else { "off" };
         let channels: Vec<_> = config
             .mcp
             .bindings
@@ -103,7 +117,7 @@ impl Daemon {
                 let name = binding.channel.as_str().to_owned();
                 let disabled = (!polled(&name)).then_some(NOT_POLLED);
                 let report = ChannelReport { name, target, disabled, in_flight: None, protocol: None };
-                (report, child(built, &binding.channel))
+                (report, self::binding(built, &binding.channel))
             })
             .collect();
         let trust = material.trust().clone();
@@ -115,59 +129,50 @@ impl Daemon {
             log: self.options.log.clone(),
             secrets: config.known_secrets(&Environment::of_process()),
             channels: Box::new(move || {
-                let now = |(report, child): &(ChannelReport, Option<Arc<Binding>>)| {
+                let now = |(report, binding): &(ChannelReport, Option<Arc<Binding>>)| {
                     let mut report = report.clone();
                     report.in_flight = observers.in_flight(&report.name);
-                    if let Some(Binding::Stdio(child)) = child.as_deref() {
-                        look_at(child, bridge, &mut report);
+                    if let Some(binding) = binding {
+                        look_at(binding, &mut report);
                     }
                     report
                 };
                 channels.iter().map(now).collect()
             }),
             trust: Box::new(move || trust.report()),
-            oauth: None,
-            harpoon: None,
+            oauth: Box::new(move || oauth.to_json(&|at| time_text(OffsetDateTime::from(at)))),
+            harpoon: Some(Arc::new(callouts::Report::new(
+                harpoon,
+                material.routes().iter().map(|route| &route.description),
+            ))),
         })
     }
 }
 
-/// The binding of `channel`, if it runs a child.
-fn child(built: &[BuiltBinding], channel: &Channel) -> Option<Arc<Binding>> {
-    let built = built.iter().find(|built| built.channel == *channel)?;
-    matches!(*built.binding, Binding::Stdio(_)).then(|| Arc::clone(&built.binding))
+/// The binding of `channel`, if there is one.
+fn binding(built: &[BuiltBinding], channel: &Channel) -> Option<Arc<Binding>> {
+    built.iter().find(|built| built.channel == *channel).map(|built| Arc::clone(&built.binding))
 }
 
-fn look_at(child: &StdioBinding, bridge: &str, report: &mut ChannelReport) {
-    let (health, protocol) = (child.health(), child.protocol());
-    if let ChannelTarget::Stdio { pid, .. } = &mut report.target {
-        *pid = health.pid.filter(|_| health.running);
-    }
-    let mode = match protocol.mode {
-        ChildMode::Legacy => "legacy",
-        ChildMode::Modern => "modern",
-        ChildMode::Unknown => "unknown",
-    };
-    let mut shown = json!({
-        "bridge": bridge,
-        "mode": mode,
-        "child_generation": health.generation,
-        "handshake": protocol.handshake,
-        "restarts": health.restarts(),
-        "running": health.running,
-    });
-    if let Some(wait) = health.next_start_in {
-        shown["next_start_in_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
-    }
-    for (name, value) in [
-        ("last_end", health.last_end.map(|reason| reason.label().to_owned())),
-        ("last_error", health.last_error.filter(|_| !health.running)),
-        ("protocol_version", protocol.protocol_version),
-        ("server_name", protocol.server_name),
-        ("server_version", protocol.server_version),
-    ] {
-        if let Some(value) = value {
-            shown[name] = Value::String(value);
+/// Puts what is known about a server into the report of its channel.
+fn look_at(binding: &Binding, report: &mut ChannelReport) {
+    let mut shown: Value = serde_json::from_str(&binding.protocol().to_json()).unwrap_or_default();
+    if let Binding::Stdio(child) = binding {
+        let health = child.health();
+        if let ChannelTarget::Stdio { pid, .. } = &mut report.target {
+            *pid = health.pid.filter(|_| health.running);
+        }
+        shown["running"] = health.running.into();
+        if let Some(wait) = health.next_start_in {
+            shown["next_start_in_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+        }
+        for (name, value) in [
+            ("last_end", health.last_end.map(|reason| reason.label().to_owned())),
+            ("last_error", health.last_error.filter(|_| !health.running)),
+        ] {
+            if let Some(value) = value {
+                shown[name] = Value::String(value);
+            }
         }
     }
     report.protocol = Some(shown);

@@ -16,7 +16,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::control_plane::Command;
-use crate::net::{Cancel, Deadline};
+use crate::net::Deadline;
+use crate::oauth::Discovery;
 
 use super::command::Site;
 use super::queue::Taken;
@@ -38,6 +39,8 @@ pub struct Setup {
     pub connection_ttl: Duration,
     /// Where commands go.
     pub routes: Routes,
+    /// What answers an `oauth_discovery` for `main`; none when there is nothing to discover.
+    pub discovery: Option<Arc<Discovery>>,
     /// Where responses go.
     pub poster: Arc<dyn Poster>,
     /// Who wants to know.
@@ -53,8 +56,6 @@ pub struct Dispatcher {
 
 struct Shared {
     queue: Queue,
-    /// Ends idle workers.
-    stop: Cancel,
     /// Most workers.
     limit: usize,
     /// Workers so far: none ends before the stop.
@@ -63,6 +64,7 @@ struct Shared {
     /// The system refused a thread.
     short_of_threads: AtomicBool,
     routes: Routes,
+    discovery: Option<Arc<Discovery>>,
     connection_ttl: Duration,
     poster: Arc<dyn Poster>,
     observer: Arc<dyn Observer>,
@@ -82,12 +84,12 @@ impl Dispatcher {
             setup.routes.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity()));
         let shared = Arc::new(Shared {
             queue: Queue::new(setup.capacity, limit, channels),
-            stop: Cancel::new(),
             limit,
             started: AtomicUsize::new(0),
             handles: Mutex::default(),
             short_of_threads: AtomicBool::new(false),
             routes: setup.routes,
+            discovery: setup.discovery,
             connection_ttl: setup.connection_ttl,
             poster: setup.poster,
             observer: setup.observer,
@@ -107,7 +109,6 @@ impl Dispatcher {
     pub fn drain(&self, leftovers: Vec<Command>, deadline: Deadline) -> bool {
         let mut waiting = self.shared.queue.close();
         waiting.extend(leftovers);
-        self.shared.stop.cancel();
         self.shared.abandon_all(&waiting, deadline);
         self.wait_until_idle(deadline)
     }
@@ -138,7 +139,6 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         self.shared.queue.close();
-        self.shared.stop.cancel();
     }
 }
 
@@ -164,9 +164,8 @@ impl Shared {
 
     /// The life of a worker; `alive` tells that it is not over.
     fn work(self: &Arc<Self>, alive: &Sender<Infallible>) {
-        let mut next = None;
-        while let Some(taken) = next.take().or_else(|| self.queue.take(&self.stop)) {
-            let Taken { command, place, nobody_waits } = taken;
+        let mut done = None;
+        while let Some(Taken { command, place, nobody_waits }) = self.queue.take(done.as_ref()) {
             if nobody_waits
                 && let Err(error) = self.hire(alive)
                 && !self.short_of_threads.swap(true, SeqCst)
@@ -177,11 +176,16 @@ impl Shared {
             }
             self.contained(&command, |reply| {
                 self.observer.worker_busy();
-                let site = Site { routes: &self.routes, ttl: self.connection_ttl, observer: &*self.observer };
+                let site = Site {
+                    routes: &self.routes,
+                    discovery: self.discovery.as_deref(),
+                    ttl: self.connection_ttl,
+                    observer: &*self.observer,
+                };
                 command::process(&command, place, &site, reply);
             });
             let _ = catch_unwind(AssertUnwindSafe(|| self.observer.worker_idle()));
-            next = self.queue.finish(&command.channel);
+            done = Some(command.channel);
         }
     }
 
@@ -240,10 +244,11 @@ impl Shared {
 
 /// Logs what is served. No channel has precedence over another.
 fn announce(routes: &Routes) {
-    let mut channels: Vec<_> = routes.keys().collect();
-    channels.sort_by_key(|channel| channel.as_str());
-    for channel in channels {
-        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0, routable_now = true,
+    let mut channels: Vec<_> = routes.iter().collect();
+    channels.sort_by_key(|(channel, _)| channel.as_str());
+    for (channel, binding) in channels {
+        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0,
+            routable_now = binding.is_routable(),
             supports_mcp = true, supports_oauth = channel.is_main(); "channel registered");
     }
 }

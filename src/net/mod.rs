@@ -4,6 +4,7 @@
 //! blocked calls ([`Cancel`]), deadlines, back-off. Invariant: every wait in here ends at its
 //! deadline or when its [`Cancel`] fires, whichever comes first.
 
+mod address;
 mod backoff;
 mod basic_auth;
 mod cancel;
@@ -22,11 +23,13 @@ mod route;
 mod tls;
 mod waker;
 
+pub use self::address::is_no_server_address;
 pub use self::backoff::{Backoff, retry_after};
+pub(crate) use self::basic_auth::base64;
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
-pub(crate) use self::digest::hex_sha256;
+pub(crate) use self::digest::{hex_sha256, sha256};
 pub use self::error::{Cause, Error};
 pub use self::headers::HeaderList;
 pub use self::http::{Body, HttpClient, Request, Response};
@@ -41,4 +44,4 @@ pub use self::tls::{
     SystemTrust, Trust, TrustError, TrustReport,
 };
 pub(crate) use self::waker::Waker;
-pub use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+pub use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod bundle;
+pub mod harpoon;
 pub mod listener;
 pub mod log;
 mod metrics;
@@ -12,7 +13,7 @@ mod proxy_health;
 mod state;
 pub mod ui;
 
-pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProxyCheck};
+pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProtocolReport, ProxyCheck};
 pub use proxy_health::{CheckRecord, HISTORY as PROXY_HISTORY, ProxyHealth, RouteHealth, RouteState};
 pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::net::{HeaderList, HeaderMap, HeaderName, HeaderValue, header};
+use crate::net::{HeaderList, HeaderMap, HeaderName, HeaderValue, base64, header};
 
 use super::HttpTarget;
 
@@ -114,11 +114,12 @@ fn lay_over(headers: &mut HeaderMap, upper: &HeaderMap) {
     }
 }
 
-/// Whether two URLs share scheme, host and port.
-pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
-    a.scheme() == b.scheme()
-        && a.host_str() == b.host_str()
-        && a.port_or_known_default() == b.port_or_known_default()
+/// Whether two URLs share scheme, host and port. A host is the same with a dot at its end.
+pub fn same_origin(a: &Url, b: &Url) -> bool {
+    fn host(url: &Url) -> Option<&str> {
+        url.host_str().map(|host| host.strip_suffix('.').unwrap_or(host))
+    }
+    a.scheme() == b.scheme() && host(a) == host(b) && a.port_or_known_default() == b.port_or_known_default()
 }
 
 /// What every request carries below all other layers.
@@ -233,20 +234,6 @@ fn percent_decoded(text: &str) -> Vec<u8> {
         }
     }
     decoded
-}
-
-/// Standard base64 with padding (RFC 4648 §4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0, |group, b| group << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(group >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
 
 /// `name` with capital letters where words begin: `Mcp-Session-Id`.

@@ -103,14 +103,14 @@ impl HttpBinding {
     /// Sends `call` to the binding's own URL.
     pub(super) fn send(&self, call: &Call<'_>) -> Result<Reply, Error> {
         let uri = self.uri.as_ref().ok_or_else(invalid_url)?;
-        let sent = self.send_once(call, Reach::OWN, uri)?;
+        let sent = self.send_once(call, Follow::Anywhere, Reach::OWN, uri)?;
         self.follow(call, Follow::Anywhere, &self.target.url, sent)
     }
 
     /// Sends `call` to `url`.
     pub(super) fn send_to(&self, call: &Call<'_>, follow: Follow, url: &Url) -> Result<Reply, Error> {
         let uri = uri_of(url).ok_or_else(invalid_url)?;
-        let sent = self.send_once(call, self.layers.reach(url), &uri)?;
+        let sent = self.send_once(call, follow, self.layers.reach(url), &uri)?;
         self.follow(call, follow, url, sent)
     }
 
@@ -141,18 +141,26 @@ impl HttpBinding {
                 ));
             }
             settle(response.body, SETTLE_TIME, call.deadline);
-            (response, dump) = self.send_once(call, self.layers.reach(&to), &uri)?;
+            (response, dump) = self.send_once(call, follow, self.layers.reach(&to), &uri)?;
             moved = Some(to);
         }
         Ok(Reply { status: response.status, headers: response.headers, body: response.body, dump })
     }
 
-    fn send_once(&self, call: &Call<'_>, reach: Reach, uri: &Uri) -> Result<(Response, Dump), Error> {
+    fn send_once(
+        &self,
+        call: &Call<'_>,
+        follow: Follow,
+        reach: Reach,
+        uri: &Uri,
+    ) -> Result<(Response, Dump), Error> {
         let headers = self.layers.build(reach, call.purpose, call.built_in, call.forwarded);
         self.raw_log.request(&call.method, uri, &headers, call.body);
         let (method, body, deadline) = (call.method.clone(), call.body, call.deadline);
         let started = Instant::now();
-        let sent = self.client.send(Request { method, uri, headers, body, deadline });
+        // What stays on its origin, and began on another one, is none of the server's business.
+        let outside = self.outside.as_ref().filter(|_| follow == Follow::SameOrigin && !reach.origin);
+        let sent = outside.unwrap_or(&self.client).send(Request { method, uri, headers, body, deadline });
         let status = sent.as_ref().ok().map(|response| response.status);
         let body_bytes = body.map_or(0, <[u8]>::len);
         self.observed.note((&call.method, uri, reach), status, started.elapsed(), body_bytes);

@@ -6,7 +6,6 @@
 
 mod endpoint;
 mod metadata;
-mod rules;
 mod sessions;
 mod tools;
 

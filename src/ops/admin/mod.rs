@@ -8,7 +8,6 @@ mod channel;
 mod document;
 mod level;
 mod logs;
-mod oauth;
 mod routes;
 mod status;
 mod stream;
@@ -90,8 +89,8 @@ pub struct Sources {
     pub channels: Box<dyn Fn() -> Vec<ChannelReport> + Send + Sync>,
     /// Whom TLS trusts.
     pub trust: Box<dyn Fn() -> TrustReport + Send + Sync>,
-    /// The document of `/api/oauth`; made of the readiness state where nothing is discovered.
-    pub oauth: Option<Document>,
+    /// The document of `/api/oauth`.
+    pub oauth: Document,
     /// The documents of `/api/harpoon/…`.
     pub harpoon: Option<Arc<dyn HarpoonReport>>,
 }
@@ -117,10 +116,7 @@ impl Admin {
 
     /// `/api/oauth`.
     pub fn oauth(&self) -> Value {
-        self.shown(match &self.0.oauth {
-            Some(document) => document(),
-            None => oauth::document(&self.0),
-        })
+        self.shown((self.0.oauth)())
     }
 
     /// `/api/harpoon/status`.

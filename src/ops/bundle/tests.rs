@@ -46,7 +46,7 @@ fn admin(secrets: KnownSecrets) -> Admin {
         secrets,
         channels: Box::new(Vec::new),
         trust: Box::new(|| Trust::system().report()),
-        oauth: Some(Box::new(document)),
+        oauth: Box::new(document),
         harpoon: None,
     })
 }

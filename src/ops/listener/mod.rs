@@ -23,13 +23,12 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use self::bind::{Listening, SocketFile};
-use self::files::OwnFile;
 use crate::config::Health;
 use crate::net::front::{Bound, Front};
 use crate::net::{Cancel, Deadline};
 
 pub use self::bind::ListenError;
-pub use self::files::{FileError, PidFile, PidFileError};
+pub use self::files::{FileError, OwnFile, PidFile, PidFileError};
 pub use self::guarded::Guarded;
 pub use self::health::HealthRoutes;
 pub use self::request::{BodyError, Peer, Request};
@@ -153,7 +152,7 @@ impl Listener {
             lost: Cancel::new(),
         };
         if let Some(path) = &settings.url_file {
-            let file = OwnFile::write(path, listener.base_url.clone(), 0o600, true);
+            let file = OwnFile::write_with_parents(path, listener.base_url.clone(), 0o600, true);
             listener.url_file = Some(file.map_err(ListenError::UrlFile)?);
             let url = listener.base_url.as_str();
             let path = path.display();

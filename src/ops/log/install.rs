@@ -84,7 +84,23 @@ pub fn install(
         ring,
         secrets,
         if shape == Shape::Plain { Destination::Stderr } else { Destination::Stdout },
+        LevelFilter::Trace,
     )
+}
+
+/// Like [`install`], but only errors are written, as plain lines on standard error: for a terminal that tells
+/// the rest in words of its own. `ring` still gets everything.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_beside_status(
+    settings: &Log,
+    fields: Fields,
+    ring: Option<Arc<Ring>>,
+    secrets: KnownSecrets,
+) -> Result<LogHandle, LogError> {
+    let plain = Log { format: None, file: None, ..settings.clone() };
+    install_to(&plain, fields, ring, secrets, Destination::Stderr, LevelFilter::Error)
 }
 
 /// Like [`install`], but for commands whose standard output belongs to their results: lines go to
@@ -98,7 +114,7 @@ pub fn install_on_stderr(
     ring: Option<Arc<Ring>>,
     secrets: KnownSecrets,
 ) -> Result<LogHandle, LogError> {
-    install_to(settings, fields, ring, secrets, Destination::Stderr)
+    install_to(settings, fields, ring, secrets, Destination::Stderr, LevelFilter::Trace)
 }
 
 /// Installs plain lines on standard error from `level` on, for a process that is no client and has no
@@ -119,6 +135,7 @@ fn install_to(
     ring: Option<Arc<Ring>>,
     secrets: KnownSecrets,
     stream: Destination,
+    least: LevelFilter,
 ) -> Result<LogHandle, LogError> {
     let file = settings.file.as_ref().map(|path| {
         let file = open(path).map_err(|error| LogError::Open { path: path.clone(), error })?;
@@ -126,8 +143,9 @@ fn install_to(
     });
     let file = file.transpose()?;
     let destination = file.as_ref().map_or(stream, |file| Destination::File(Arc::clone(&file.open)));
-    let mut sinks: Vec<Box<dyn SharedLogger>> =
-        vec![Box::new(StreamSink::new(shape(settings), fields.clone(), destination).without(secrets))];
+    let mut sinks: Vec<Box<dyn SharedLogger>> = vec![Box::new(
+        StreamSink::new(shape(settings), fields.clone(), destination).at_least(least).without(secrets),
+    )];
     if let Some(ring) = &ring {
         sinks.push(Box::new(RingSink::new(Arc::clone(ring), fields)));
     }

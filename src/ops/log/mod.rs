@@ -17,9 +17,9 @@ mod stream;
 mod text;
 
 pub use admission::COMPONENTS;
-pub(in crate::ops) use format::time_text;
+pub(crate) use format::time_text;
 pub use format::{Fields, Shape};
-pub use install::{LogError, LogHandle, install, install_on_stderr, install_plain};
+pub use install::{LogError, LogHandle, install, install_beside_status, install_on_stderr, install_plain};
 pub(in crate::ops) use ring::html_safe;
 pub use ring::{Following, Redact, Ring, RingEvent, redactor};
 pub use stream::STALL_LIMIT;

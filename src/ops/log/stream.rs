@@ -75,6 +75,8 @@ pub(super) struct StreamSink {
     shape: Shape,
     fields: Fields,
     destination: Destination,
+    /// Events below it are for other sinks, whatever the live level.
+    least: LevelFilter,
     /// Pipes, sockets and terminals: their reader may stall.
     can_stall: bool,
     /// Whether lines begin with their level for the journal.
@@ -99,8 +101,21 @@ impl StreamSink {
             fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile)
         });
         let journal = destination.is_journal();
-        let (secrets, flow) = (KnownSecrets::default(), Mutex::default());
-        StreamSink { shape, fields, destination, can_stall, journal, secrets, flow }
+        StreamSink {
+            shape,
+            fields,
+            destination,
+            least: LevelFilter::Trace,
+            can_stall,
+            journal,
+            secrets: KnownSecrets::default(),
+            flow: Mutex::default(),
+        }
+    }
+
+    /// With nothing below `level`.
+    pub(super) fn at_least(self, level: LevelFilter) -> StreamSink {
+        StreamSink { least: level, ..self }
     }
 
     /// Hides `secrets` in every line.
@@ -212,7 +227,7 @@ pub(crate) fn local_time(at: OffsetDateTime) -> OffsetDateTime {
 
 impl Log for StreamSink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= log::max_level() && metadata.level() <= self.least
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -56,8 +56,18 @@ impl Exposition {
         meta: Meta,
         family: &Family<Histogram<B>, N>,
     ) {
-        family.each(|values, histogram| {
-            let labels = labelled(family, values);
+        self.histograms_of(meta, family, |histogram| histogram);
+    }
+
+    /// The same for a histogram that is a part of each series.
+    pub(super) fn histograms_of<V: Default, B: Bounds, const N: usize>(
+        &mut self,
+        meta: Meta,
+        family: &Family<V, N>,
+        part: fn(&V) -> &Histogram<B>,
+    ) {
+        family.each(|values, series| {
+            let (labels, histogram) = (labelled(family, values), part(series));
             let block = self.block(meta, "histogram");
             for (bound, count) in histogram.cumulative() {
                 push_sample(block, meta, "_bucket", &labels, Some(bound), count as f64);
