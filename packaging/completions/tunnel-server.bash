@@ -7,7 +7,7 @@ _tunnel_server() {
         esac
     done
     case $at in
-        "tunnel-server") words='' flags='--allow-open-ingress --api-key --client-last-seen-timeout --config --connections --connector-key --help --listen --log-level --path-prefix --public-base-url --queue-max --response-timeout --tls-cert --tls-key --tunnel-id --url-file --version' valued='--api-key --client-last-seen-timeout --config --connections --connector-key --listen --log-level --path-prefix --public-base-url --queue-max --response-timeout --tls-cert --tls-key --tunnel-id --url-file' ;;
+        "tunnel-server") words='' flags='--admin-key --allow-open-ingress --api-key --client-last-seen-timeout --config --connections --connector-key --help --listen --log-level --path-prefix --public-base-url --queue-max --response-timeout --store --tls-cert --tls-key --tunnel-id --url-file --version' valued='--admin-key --api-key --client-last-seen-timeout --config --connections --connector-key --listen --log-level --path-prefix --public-base-url --queue-max --response-timeout --store --tls-cert --tls-key --tunnel-id --url-file' ;;
     esac
     if [[ " $valued " == *" $prev "* ]]; then
         COMPREPLY=($(compgen -f -- "$cur"))

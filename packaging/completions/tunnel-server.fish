@@ -10,6 +10,7 @@ function __tunnel_server_at
     test "$at" = "$argv[1]"
 end
 complete -c tunnel-server -f
+complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l admin-key -r -F -d 'key that manages tunnels; with it they need not be named here'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l allow-open-ingress -d 'let other hosts call without a connector key'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l api-key -r -F -d 'key that tunnel clients present'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l client-last-seen-timeout -r -F -d 'how long a silent client counts as connected (default 20s)'
@@ -23,6 +24,7 @@ complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l path-prefix
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l public-base-url -r -F -d 'the URL under which callers reach this server'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l queue-max -r -F -d 'calls that may wait per tunnel (default 1000)'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l response-timeout -r -F -d 'how long a call is held (default 120s)'
+complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l store -r -F -d 'keep the tunnels that are managed so in this file'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l tls-cert -r -F -d 'certificate chain, PEM'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l tls-key -r -F -d 'its private key, PEM'
 complete -c tunnel-server -n '__tunnel_server_at "tunnel-server"' -l tunnel-id -r -F -d 'a tunnel to serve; repeatable'
