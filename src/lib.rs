@@ -1,7 +1,7 @@
 //! Connects a private MCP server to a control plane over outbound HTTPS only.
 //!
 //! `ARCHITECTURE.md` tells the story. The rooms, ground floor first, each importing only those before
-//! it: `ids`, `net`, `jsonrpc`, `secret`, `redact`, `config`, `mcp`, `control_plane`, `oauth`, `harpoon`,
+//! it: `ids`, `order`, `net`, `jsonrpc`, `secret`, `redact`, `config`, `mcp`, `control_plane`, `oauth`, `harpoon`,
 //! `dispatch`, `ops`, `server`, `daemon`, `cli`. The invariant that binds them all: every command taken from
 //! the control plane ends in exactly one terminal answer, unless its deadline passed.
 
@@ -17,6 +17,7 @@ pub mod mcp;
 pub mod net;
 pub mod oauth;
 pub mod ops;
+pub mod order;
 pub mod redact;
 pub mod secret;
 pub mod server;

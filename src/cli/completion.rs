@@ -1,5 +1,6 @@
 //! `completion`: shell completion scripts, written from the tree's declarations.
 
+use crate::order;
 use std::fmt::Write as _;
 
 use super::commands::ROOT;
@@ -60,7 +61,7 @@ pub(super) fn client() -> Program {
 pub(super) fn server() -> Program {
     let mut flags: Vec<_> =
         server::flags().map(|flag| (flag.name, !flag.value.is_empty(), flag.help)).collect();
-    flags.sort_unstable();
+    order::sort(&mut flags);
     let level = Level { path: server::PROGRAM.to_owned(), words: Vec::new(), flags };
     Program { name: server::PROGRAM, levels: vec![level] }
 }
@@ -109,7 +110,7 @@ fn collect(nodes: &mut Vec<&'static Node>, levels: &mut Vec<Level>) {
         let settings = node.settings.iter().filter(|setting| !setting.flag.is_empty());
         flags.extend(settings.map(|setting| (setting.flag, setting.kind != Kind::Bool, setting.help)));
     }
-    flags.sort_unstable();
+    order::sort(&mut flags);
     levels.push(Level { path: path(nodes), words, flags });
     for child in shown(node) {
         nodes.push(child);

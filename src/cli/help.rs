@@ -1,5 +1,6 @@
 //! Help texts, laid out from the tree's declarations.
 
+use crate::order;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -137,7 +138,7 @@ fn flags(text: &mut String, title: &str, own: &[OwnFlag], settings: &[&'static S
     if rows.is_empty() {
         return;
     }
-    rows.sort();
+    order::sort(&mut rows);
     let _ = write!(text, "\n{title}:\n");
     for (flag, help) in rows {
         let _ = write!(text, "  {}\n        {help}\n", flag.trim_end());

@@ -5,6 +5,7 @@
 use super::Failure;
 use super::tree::Node;
 use crate::config::flags::FlagError;
+use crate::order;
 
 /// Edits between a typo and the name it was meant to be.
 const MAX_DISTANCE: usize = 2;
@@ -66,7 +67,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> V
         .filter(|name| is_near(word, name))
         .map(|name| (distance(&plain(word), &plain(name)), name))
         .collect();
-    near.sort_unstable();
+    order::sort(&mut near);
     near.dedup();
     near.truncate(MAX_SUGGESTIONS);
     near.into_iter().map(|(_, name)| name).collect()

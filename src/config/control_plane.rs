@@ -1,5 +1,6 @@
 //! `control_plane.*`: who we are, whom we poll, and how.
 
+use crate::order;
 use std::time::Duration;
 
 use super::certificate::INVALID_CONTROL_PLANE_CERTIFICATE;
@@ -249,7 +250,7 @@ impl Loader<'_> {
             self.findings.error(ErrorKind::Other, message);
             return None;
         }
-        channels.sort();
+        order::sort(&mut channels);
         Some(Some(channels))
     }
 }

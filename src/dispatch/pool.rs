@@ -4,6 +4,7 @@
 //! number costs nothing until that much work is there. Invariant: no panic ends a worker, and none
 //! costs a command its answer.
 
+use crate::order;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -245,7 +246,7 @@ impl Shared {
 /// Logs what is served. No channel has precedence over another.
 fn announce(routes: &Routes) {
     let mut channels: Vec<_> = routes.iter().collect();
-    channels.sort_by_key(|(channel, _)| channel.as_str());
+    order::sort_by_key(&mut channels, |(channel, _)| channel.as_str());
     for (channel, binding) in channels {
         log::info!(target: "dispatcher", name = channel.as_str(), priority = 0,
             routable_now = binding.is_routable(),

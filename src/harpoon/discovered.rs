@@ -3,6 +3,7 @@
 //! Whether a URL is to be trusted at all is decided by whoever found it. Invariant: the same URL in the
 //! same role over the same socket is registered once, however often it is discovered.
 
+use crate::order;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -161,7 +162,7 @@ fn tags(role: &str, group: &str, role_tags: &[&str]) -> Vec<String> {
     if !group.is_empty() {
         tags.push(format!("group={}", group.to_lowercase()));
     }
-    tags.sort();
+    order::sort(&mut tags);
     tags.dedup();
     tags
 }

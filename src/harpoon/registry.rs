@@ -3,6 +3,7 @@
 //! Grows at run time, never shrinks. Invariant: a URL is called only if its exact text is in here, over
 //! the one transport it was registered with.
 
+use crate::order;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -200,7 +201,7 @@ fn checked(new: NewTarget, plaintext: bool) -> Result<Target, Rejected> {
         (_, source) => (source.clone(), source),
     };
     let mut tags: Vec<String> = new.tags.iter().map(|tag| plain(tag)).filter(|tag| !tag.is_empty()).collect();
-    tags.sort();
+    order::sort(&mut tags);
     tags.dedup();
     Ok(Target {
         label: new.label,

@@ -1,5 +1,6 @@
 //! Secrets that this process has read, hidden wherever they turn up.
 
+use crate::order;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ impl KnownSecrets {
         }
         let mut values = all;
         // The longest first: one may be a part of another.
-        values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        order::sort_by(&mut values, |a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         values.dedup();
         KnownSecrets(Arc::new(values))
     }

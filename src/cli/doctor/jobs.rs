@@ -1,5 +1,6 @@
 //! Doing independent checks at the same time.
 
+use crate::order;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -47,7 +48,7 @@ pub(super) fn run(jobs: Vec<Job<'_>>, show_progress: bool) -> Vec<Check> {
         work();
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(index, _)| *index);
+    order::sort_by_key(&mut done, |(index, _)| *index);
     done.into_iter().flat_map(|(_, checks)| checks).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The MCP servers: reachable over HTTP, startable over stdio.
 
+use crate::order;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub(super) fn jobs<'a>(
     cut: &Cancel,
 ) -> Vec<Job<'a>> {
     let mut bindings = material.bindings(config, cut);
-    bindings.sort_by_key(|(channel, _)| !channel.is_main());
+    order::sort_by_key(&mut bindings, |(channel, _)| !channel.is_main());
     let job = |(channel, binding): (Channel, Arc<Binding>)| {
         let known = config.mcp.bindings.iter().find(|known| known.channel == channel)?;
         let name = format!("channel {channel}");

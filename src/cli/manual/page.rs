@@ -1,5 +1,6 @@
 //! One man page: its sections in the usual order, from what a person wrote and what the program knows.
 
+use crate::order;
 use std::fmt::Write as _;
 
 use crate::config::settings::{self, Kind, Setting};
@@ -205,7 +206,7 @@ fn own_items(node: &Node) -> Vec<(String, String)> {
     if !all_settings(node) {
         items.extend(node.settings.iter().map(|setting| mdoc::setting_item(setting)));
     }
-    items.sort();
+    order::sort(&mut items);
     items
 }
 
@@ -338,7 +339,7 @@ fn see_also(text: &mut String, own: &str) {
     pages.push(('1', PROGRAM.to_owned()));
     pages.push(('5', "tunnel-client.yaml".to_owned()));
     pages.push(('8', server::PROGRAM.to_owned()));
-    pages.sort();
+    order::sort(&mut pages);
     pages.retain(|(_, name)| name != own);
     let pages: Vec<String> = pages.iter().map(|(section, name)| format!(".Xr {name} {section}")).collect();
     let _ = writeln!(text, ".Sh SEE ALSO\n{}", pages.join(" ,\n"));

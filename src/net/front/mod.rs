@@ -17,6 +17,7 @@ mod socket;
 mod tls;
 mod transport;
 
+use crate::order;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,7 +134,7 @@ impl Shared {
         }
         let mut waiting: Vec<(u64, &Registered)> =
             connections.values().filter_map(|one| one.live.waits().map(|state| (state, one))).collect();
-        waiting.sort_unstable_by_key(|(state, _)| *state >> 1);
+        order::sort_by_key(&mut waiting, |(state, _)| *state >> 1);
         // One that has just got what it waited for is passed over.
         let cut = waiting.into_iter().find(|(state, one)| one.live.cut(*state));
         if let Some((_, one)) = cut {

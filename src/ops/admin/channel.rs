@@ -1,5 +1,6 @@
 //! The channels as `/api/status` shows them.
 
+use crate::order;
 use serde_json::{Value, json};
 
 use super::document::Members;
@@ -50,7 +51,7 @@ pub(super) fn probe_status(probe: &Probe) -> (&'static str, &str) {
 
 /// All channels: the configured ones by name, then `harpoon`.
 pub(super) fn all(mut channels: Vec<ChannelReport>, probe: &Probe, harpoon: Value) -> Value {
-    channels.sort_by(|a, b| a.name.cmp(&b.name));
+    order::sort_by(&mut channels, |a, b| a.name.cmp(&b.name));
     let mut shown: Vec<Value> = channels.iter().map(|channel| channel.document(probe)).collect();
     if shown.is_empty() {
         shown.push(json!({

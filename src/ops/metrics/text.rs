@@ -1,5 +1,6 @@
 //! The Prometheus text form, version 0.0.4.
 
+use crate::order;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -107,7 +108,7 @@ fn push_sample(
         all.push(("otel_scope_schema_url", ""));
         all.push(("otel_scope_version", scope.version));
     }
-    all.sort_by_key(|(name, _)| *name);
+    order::sort_by_key(&mut all, |(name, _)| *name);
     let mut separator = '{';
     for (name, value) in all {
         out.push(separator);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is answered with success is in force, and in the store if there is one.
 
+use crate::order;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -105,7 +106,9 @@ impl Api {
         }
         let mut found: Vec<&Record> =
             access.records.values().map(|record| &**record).filter(|one| pick(&one.principals)).collect();
-        found.sort_by(|a, b| (&a.created_at, a.id.as_str()).cmp(&(&b.created_at, b.id.as_str())));
+        order::sort_by(&mut found, |a, b| {
+            (&a.created_at, a.id.as_str()).cmp(&(&b.created_at, b.id.as_str()))
+        });
         let tunnels: Vec<Value> = found.into_iter().map(Record::to_json).collect();
         Ok(json_response(&json!({ "tunnels": tunnels })))
     }
@@ -170,7 +173,9 @@ impl Api {
         if let Some(store) = &self.administration.store {
             let kept = access.records.values().filter(|record| record.keeper == Keeper::Administration);
             let mut kept: Vec<&Arc<Record>> = kept.collect();
-            kept.sort_by(|a, b| (&a.created_at, a.id.as_str()).cmp(&(&b.created_at, b.id.as_str())));
+            order::sort_by(&mut kept, |a, b| {
+                (&a.created_at, a.id.as_str()).cmp(&(&b.created_at, b.id.as_str()))
+            });
             let tunnels: Vec<Value> = kept.into_iter().map(|record| record.to_stored()).collect();
             let text = format!("{:#}\n", json!({ "tunnels": tunnels }));
             if let Err(error) = store.write(&text) {

@@ -1,5 +1,6 @@
 //! `GET /metrics`: counters and gauges in the Prometheus text format.
 
+use crate::order;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -102,7 +103,7 @@ fn render(engine: &Engine, requests: &Requests, out: &mut String) -> std::fmt::R
 fn gauges(engine: &Engine, out: &mut String) -> std::fmt::Result {
     let tunnels = engine.tunnels();
     let mut loads: Vec<_> = tunnels.iter().map(|tunnel| (tunnel.id().to_string(), tunnel.load())).collect();
-    loads.sort_by(|(a, _), (b, _)| a.cmp(b));
+    order::sort_by(&mut loads, |(a, _), (b, _)| a.cmp(b));
     let by_tunnel = loads.len() <= LABELLED_TUNNELS;
     head(out, "tunnel_server_queue_depth", "gauge", "Commands waiting for a client.")?;
     if by_tunnel {
