@@ -22,6 +22,16 @@ fn public_mcp_clients_and_servers_see_no_difference_through_the_tunnel() {
 }
 
 #[test]
+#[ignore = "needs chromium, prometheus, python3 and openssl: run tests/ui/run"]
+fn the_page_works_in_a_browser_and_the_dashboard_in_prometheus() {
+    succeeds(
+        Command::new("tests/ui/run")
+            .args(["--client", env!("CARGO_BIN_EXE_tunnel-client")])
+            .args(["--server", env!("CARGO_BIN_EXE_tunnel-server")]),
+    );
+}
+
+#[test]
 #[ignore = "builds with release settings and takes minutes: run cargo bench --bench road -- --churn 15"]
 fn every_command_gets_exactly_one_answer_whatever_fails() {
     succeeds(Command::new(env!("CARGO")).args(["bench", "--bench", "road", "--", "--churn", "15"]));

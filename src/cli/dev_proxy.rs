@@ -132,11 +132,9 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(Failure::new)?;
     let fields =
         Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(local.tunnel_id().to_string()) };
-    let ring = Ring::new(
-        config.admin_ui.log_buffer_events,
-        redactor(config.known_secrets(&Environment::of_process())),
-    );
-    let log = install_on_stderr(&config.log, fields, Some(Arc::new(ring))).map_err(Failure::new)?;
+    let secrets = config.known_secrets(&Environment::of_process());
+    let ring = Ring::new(config.admin_ui.log_buffer_events, redactor(secrets.clone()));
+    let log = install_on_stderr(&config.log, fields, Some(Arc::new(ring)), secrets).map_err(Failure::new)?;
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
     }

@@ -48,11 +48,12 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(start_failure)?;
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
-    let ring = Ring::new(config.admin_ui.log_buffer_events, redactor(config.known_secrets(&environment)));
+    let secrets = config.known_secrets(&environment);
+    let ring = Ring::new(config.admin_ui.log_buffer_events, redactor(secrets.clone()));
     let human = status::is_wanted(&config.log, &flags, &environment);
     // Nothing is kept from a log file.
     let install = if human && config.log.file.is_none() { install_beside_status } else { install };
-    let log = install(&config.log, fields, Some(Arc::new(ring))).map_err(start_failure)?;
+    let log = install(&config.log, fields, Some(Arc::new(ring)), secrets).map_err(start_failure)?;
     if log.has_file() {
         let log = log.clone();
         signals.on_hangup(move || log.reopen()).map_err(start_failure)?;

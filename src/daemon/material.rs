@@ -19,6 +19,7 @@ use crate::net::{
     Cancel, ClientCertificate, HttpClient, Limits, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Route,
     Trust, Via, is_no_server_address,
 };
+use crate::redact;
 
 use super::callouts::{self, Callouts};
 use super::routes::{self, KnownRoute};
@@ -205,7 +206,8 @@ fn stdio_binding(
         handshake_timeout: mcp.handshake_timeout,
         redactor: Some(redactor(config)),
         log_raw_messages: config.log.http_raw_unsafe,
-        ..StdioTarget::new(channel.as_str(), command, argv.to_vec())
+        // Only shown: the words are what is run.
+        ..StdioTarget::new(channel.as_str(), redact::text(command), argv.to_vec())
     };
     StdioBinding::new(target, cut)
 }

@@ -64,9 +64,12 @@ pub(super) fn is_secret_name(name: &str) -> bool {
         || SUFFIXES.iter().any(|suffix| normal.ends_with(suffix))
 }
 
+/// A body that no rule can look into.
+const ENCODED_BODY: &str = "body_base64";
+
 /// Whether a JSON member of that name holds a secret; header names count as well.
 pub(super) fn is_secret_member(name: &str) -> bool {
-    is_secret_name(name) || KEYS.contains(&&*normal(name))
+    is_secret_name(name) || KEYS.contains(&&*normal(name)) || name == ENCODED_BODY
 }
 
 /// Whether the whole value of an attribute of that name is hidden.

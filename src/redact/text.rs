@@ -94,6 +94,11 @@ pub(super) fn skip(bytes: &[u8], from: usize, keep: impl Fn(u8) -> bool) -> usiz
     bytes[from..].iter().position(|b| !keep(*b)).map_or(bytes.len(), |at| from + at)
 }
 
+/// A byte that stands in no URL: what a URL is quoted by.
+fn ends_url(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\\' | b'<' | b'>')
+}
+
 fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
@@ -158,7 +163,7 @@ fn parameters(text: &str) -> Option<String> {
             continue;
         }
         let start = name_end + 1;
-        let end = skip(bytes, start, |b| !matches!(b, b'&' | b'#') && !b.is_ascii_whitespace());
+        let end = skip(bytes, start, |b| !matches!(b, b'&' | b'#') && !ends_url(b));
         if start < end {
             out.replace(start, end, REDACTED);
             at = end;
@@ -190,7 +195,10 @@ fn assignments(text: &str) -> Option<String> {
             Some(b'"') => json_string_end(bytes, start, 0),
             _ => None,
         }
-        .unwrap_or_else(|| skip(bytes, start, |b| b != b'&' && !b.is_ascii_whitespace()));
+        .unwrap_or_else(|| {
+            let in_url = name_start > 0 && matches!(bytes[name_start - 1], b'?' | b'&');
+            skip(bytes, start, |b| b != b'&' && !if in_url { ends_url(b) } else { b.is_ascii_whitespace() })
+        });
         let value = &text[start..end];
         let is_status = name.eq_ignore_ascii_case("code")
             && value.trim_end_matches([',', ';', '.', ')']).len() <= MAX_STATUS_DIGITS
@@ -301,6 +309,10 @@ mod tests {
         check(&[
             ("https://h/cb?code=abc123&state=1", "https://h/cb?code=[REDACTED]&state=1"),
             ("?code=v#f", "?code=[REDACTED]"),
+            (
+                r#"{"a":"http://h?code=abc","b":"?token=x\n","c":1}"#,
+                r#"{"a":"http://h?code=[REDACTED]","b":"?token=[REDACTED]\n","c":1}"#,
+            ),
             ("x&ACCESS_TOKEN=abc y", "x&ACCESS_TOKEN=[REDACTED] y"),
             ("?session_token=abc", "?session_token=[REDACTED]"),
             ("password = hunter2 next", "password = [REDACTED] next"),

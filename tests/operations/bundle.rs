@@ -92,9 +92,6 @@ fn window_and_format_are_asked_for_and_nonsense_counts_as_nothing() {
     let address = crate::common::address(client.health_url());
     let refused = http::request(address, "POST", "/api/logs/export", &[], "").unwrap();
     assert_eq!((refused.status, refused.header("Allow")), (405, Some("GET, HEAD")));
-    let foreign =
-        http::request(address, "GET", "/api/logs/export", &[("Host", "attacker.example")], "").unwrap();
-    assert_eq!(foreign.status, 403);
 }
 
 #[test]
@@ -110,14 +107,25 @@ fn variables_behind_references_are_hidden_whatever_their_names() {
     let url = server.url();
     let client = Client::start_with(
         &engine.client_base_url(),
-        &["--config", path.to_str().unwrap(), "--mcp.server-url", &url],
-        &[("PLAIN_NAME", API_KEY), ("OTHER_NAME", "value-of-a-header"), ("CONTROL_PLANE_API_KEY", "")],
+        &[
+            "--config",
+            path.to_str().unwrap(),
+            "--mcp.server-url",
+            &url,
+            "--control-plane.api-key=env:PLAIN_NAME",
+        ],
+        &[("PLAIN_NAME", API_KEY), ("OTHER_NAME", "value-of-a-header")],
     );
     let members = unpack(&get(&client, "/api/logs/export").body);
     let manifest: serde_json::Value = serde_json::from_str(&members[0].1).unwrap();
     let runtime = &manifest["runtime"];
     assert_eq!(runtime["environment"]["PLAIN_NAME"], "[REDACTED]");
     assert_eq!(runtime["environment"]["OTHER_NAME"], "[REDACTED]");
+    assert!(
+        runtime["argv"].to_string().contains("--control-plane.api-key=env:PLAIN_NAME"),
+        "{}",
+        runtime["argv"]
+    );
     let actual = &runtime["actual_config"];
     assert_eq!(actual["path"], path.to_str().unwrap());
     assert_eq!(actual["contents"]["control_plane"]["api_key"], "env:PLAIN_NAME");

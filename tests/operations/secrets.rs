@@ -1,6 +1,6 @@
 use std::io::{BufReader, Read, Write};
 
-use crate::common::control_plane::{ControlPlane, batch, error, json};
+use crate::common::control_plane::{ControlPlane, batch, error, json, message};
 use crate::common::http;
 use crate::common::mcp_server::{McpServer, Next};
 use crate::common::process::{Client, stdio_fixture};
@@ -27,6 +27,12 @@ const MARKS: &[(&str, &str)] = &[
     ("a link in a message", "mark-link-code"),
     ("an answer's token", "mark-answer-token"),
     ("an answer's cookie", "mark-set-cookie"),
+    ("the metadata's token", "mark-registration-token"),
+    ("a target's query", "mark-target-query"),
+    ("a token for a target", "mark-target-bearer-12"),
+    ("a key for a target", "mark-target-key"),
+    ("a password for a target", "mark-target-password"),
+    ("a target's answer", "mark-target-answer"),
     ("an error body of the control plane", "mark-refused-token"),
 ];
 
@@ -37,6 +43,20 @@ fn mark(door: &str) -> &'static str {
 /// Answers each call with a token and a cookie of its own.
 fn answering() -> McpServer {
     McpServer::scripted(|request, stream| {
+        let json = ("Content-Type", "application/json");
+        if request.path.contains(".well-known") {
+            let token = mark("the metadata's token");
+            let body = format!(
+                r#"{{"resource":"r","authorization_servers":[],"registration_access_token":"{token}"}}"#
+            );
+            let _ = stream.write_all(&http::reply(200, &[json], &body));
+            return Next::KeepAlive;
+        }
+        if request.path.starts_with("/hook") {
+            let body = format!(r#"{{"refresh_token":"{}"}}"#, mark("a target's answer"));
+            let _ = stream.write_all(&http::reply(200, &[json], &body));
+            return Next::KeepAlive;
+        }
         let message: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let Some(id) = message.get("id").filter(|id| !id.is_null()) else {
             let _ = stream.write_all(&http::reply(404, &[], ""));
@@ -47,7 +67,7 @@ fn answering() -> McpServer {
             r#"{{"protocolVersion":"2025-06-18","capabilities":{{}},"serverInfo":{{"name":"s","version":"1"}},"access_token":"{token}"}}"#
         );
         let cookie = format!("session={}; Path=/", mark("an answer's cookie"));
-        let headers = [("Content-Type", "application/json"), ("Set-Cookie", cookie.as_str())];
+        let headers = [json, ("Set-Cookie", cookie.as_str())];
         let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
         let _ = stream.write_all(&http::reply(200, &headers, &body));
         Next::KeepAlive
@@ -68,7 +88,7 @@ fn command(id: &str, channel: &str) -> String {
         "request_id": id,
         "shard_token": mark("the shard token"),
         "command_type": "jsonrpc",
-        "name": channel,
+        "channel": channel,
         "headers": {
             "Authorization": [format!("Bearer {}", mark("a caller's bearer token"))],
             "Cookie": [format!("session={}", mark("a caller's cookie"))],
@@ -76,6 +96,31 @@ fn command(id: &str, channel: &str) -> String {
         "jsonrpc": {
             "jsonrpc": "2.0", "id": id, "method": "tools/call",
             "params": {"name": "echo", "arguments": arguments},
+        },
+    })
+    .to_string()
+}
+
+/// A command that has a target called, with what a caller may hand to it.
+fn target_call(id: &str) -> String {
+    let body = serde_json::json!({"password": mark("a password for a target")}).to_string();
+    let arguments = serde_json::json!({
+        "label": "hook",
+        "method": "POST",
+        "headers": {
+            "Authorization": format!("Bearer {}", mark("a token for a target")),
+            "X-Api-Key": mark("a key for a target"),
+        },
+        "body": body,
+    });
+    serde_json::json!({
+        "request_id": id,
+        "shard_token": mark("the shard token"),
+        "command_type": "jsonrpc",
+        "channel": "harpoon",
+        "jsonrpc": {
+            "jsonrpc": "2.0", "id": id, "method": "tools/call",
+            "params": {"name": "call_target", "arguments": arguments},
         },
     })
     .to_string()
@@ -131,12 +176,14 @@ fn no_secret_that_comes_in_through_any_door_is_shown_anywhere() {
         stdio_fixture().display(),
         mark("a child's command line")
     );
-    let control_plane_headers = format!("X-Marked: {}", mark("a header of the control plane's requests"));
-    let mcp_headers = format!(
-        "X-Marked: {}, X-From-File: file:{}",
-        mark("a header of the MCP server's requests"),
-        secret_file.display()
+    let target = format!(
+        "label=hook,url=http://{}/hook?key={}",
+        address(&server.url()).trim_end_matches("/mcp"),
+        mark("a target's query")
     );
+    let control_plane_headers = format!("X-Marked: {}", mark("a header of the control plane's requests"));
+    let mcp_header = format!("X-Marked: {}", mark("a header of the MCP server's requests"));
+    let from_file = format!("X-From-File: file:{}", secret_file.display());
     let client = Client::start_with(
         &control_plane.base_url(),
         &[
@@ -149,7 +196,13 @@ fn no_secret_that_comes_in_through_any_door_is_shown_anywhere() {
             "--mcp.command",
             &tools,
             "--mcp.extra-headers",
-            &mcp_headers,
+            &mcp_header,
+            "--mcp.extra-headers",
+            &from_file,
+            "--harpoon.target",
+            &target,
+            "--harpoon.allow-plaintext-http",
+            "--harpoon.capture-payloads",
             "--log.format=json",
             "--log.level=debug",
             "--log.http-raw-unsafe",
@@ -158,8 +211,18 @@ fn no_secret_that_comes_in_through_any_door_is_shown_anywhere() {
         &[("TOOL_PASSWORD", mark("the environment")), ("MCP_TOOL_TOKEN", mark("the environment"))],
     );
     client.wait_ready();
-    control_plane.poll(batch(&[command("c-main", "main"), command("c-tools", "tools")]));
-    control_plane.wait_answers(&["c-main", "c-tools"]);
+    let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+    let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    for (id, json) in [("c-hello", hello), ("c-ready", ready)] {
+        control_plane.send(&[message(id, json, r#","channel":"harpoon""#)]);
+        control_plane.wait_answers(&[id]);
+    }
+    control_plane.poll(batch(&[
+        command("c-main", "main"),
+        command("c-tools", "tools"),
+        target_call("c-hook"),
+    ]));
+    control_plane.wait_answers(&["c-main", "c-tools", "c-hook"]);
     // Nothing would be proved if the messages had not been logged, or the secrets had not been used.
     for dumped in ["raw http request", "raw http response", "tools/call", "visible"] {
         eventually(&format!("{dumped} is in the log"), || {
@@ -175,6 +238,11 @@ fn no_secret_that_comes_in_through_any_door_is_shown_anywhere() {
     let called = asked.iter().find(|request| request.text().contains("tools/call")).expect("a call");
     assert!(called.path.contains("mark-server-query"), "{}", called.path);
     assert_eq!(called.header("X-From-File"), Some("mark-from-a-file"));
+    let hook = asked.iter().find(|request| request.path.starts_with("/hook")).expect("a call of the target");
+    assert!(hook.path.contains("mark-target-query") && hook.text().contains("mark-target-password"));
+    let calls = get(&client, "/api/harpoon/calls").json();
+    assert_eq!((&calls["calls"][0]["label"], &calls["calls"][0]["status"]), (&"hook".into(), &200.into()));
+    assert!(get(&client, "/api/oauth").text().contains("registration_access_token"));
 
     let mut shown: Vec<(String, String)> = vec![
         ("standard output and error".into(), client.output()),

@@ -16,7 +16,7 @@ RULES = ROOT / "packaging" / "prometheus" / "tunnel-client.rules.yml"
 DASHBOARD = ROOT / "packaging" / "grafana" / "tunnel-client.json"
 VARIABLES = {"$__rate_interval": "10s", "$job": ".*", "$instance": ".*", "${datasource}": "prometheus"}
 # Panels of what this rig does not have: failures, targets of Harpoon.
-MAY_BE_EMPTY = ("error", "refused", "drops", "unsupported", "harpoon", "failures", "restarts", "child_restarts")
+MAY_BE_EMPTY = ("error", "refused", "drops", "unsupported", "harpoon", "failures", "check_phase", "restarts", "child_restarts")
 
 
 def ask(port, path, **parameters):

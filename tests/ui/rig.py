@@ -147,6 +147,13 @@ class Rig:
         connection.close()
         return reply.status, body, dict(reply.getheaders())
 
+    def call_target(self):
+        """A session with the embedded caller, and one call of its target."""
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "ui", "version": "1"}}
+        self.send({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}, "harpoon")
+        self.send({"jsonrpc": "2.0", "method": "notifications/initialized"}, "harpoon")
+        return self.call("harpoon", "call_target", label="metadata", method="GET")
+
     def keep_busy(self, channels, callers=3):
         """Callers that go on until the rig ends."""
 
@@ -160,7 +167,7 @@ class Rig:
 
         def busy(number):
             count, sessions = 0, {}
-            while not self.stopping.wait(0.02 * (1 + number)):
+            while not self.stopping.wait(0.1 * (1 + number)):
                 count += 1
                 with contextlib.suppress(OSError, http.client.HTTPException):
                     channel = channels[count % len(channels)]
@@ -213,6 +220,8 @@ def rig(client, server, more=(), environment=None, query=""):
         command += ["--control-plane.http-proxy", f"http://proxy-user:proxy-password@127.0.0.1:{proxy_port}"]
         command += ["--health.url-file", str(health), "--mcp.server-url", f"http://127.0.0.1:{port}/mcp{query}"]
         command += ["--mcp.command", f"channel=tools,command={tools}", "--ca-bundle", str(certificates(scratch))]
+        target = f"label=metadata,url=http://127.0.0.1:{port}/.well-known/oauth-protected-resource/mcp"
+        command += ["--harpoon.target", target, "--harpoon.allow-plaintext-http", "--harpoon.capture-payloads"]
         command += ["--proxy.check-interval", "2s", *more]
         child = stack.enter_context(process(command, log, env=environment))
         url = wait_for("tunnel-client", health.read_text, child, log)

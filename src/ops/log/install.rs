@@ -15,6 +15,7 @@ use super::ring::{Ring, RingSink};
 use super::stream::{Destination, StreamSink};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::ops::reason;
+use crate::redact::KnownSecrets;
 
 /// Why logging could not be set up.
 #[derive(Debug)]
@@ -63,19 +64,25 @@ impl fmt::Debug for LogHandle {
 }
 
 /// Installs the log, for good. Every event carries `fields`; `ring`, when given, gets the events
-/// that pass the level.
+/// that pass the level. `secrets` stand in no line.
 ///
 /// Without a format and a file, plain lines go to standard error; with a format, to standard output;
 /// with a file, to that file alone (as `struct-text` unless a format is set).
 ///
 /// # Errors
 /// [`LogError::Open`] when the file cannot be opened, [`LogError::Installed`] on a second call.
-pub fn install(settings: &Log, fields: Fields, ring: Option<Arc<Ring>>) -> Result<LogHandle, LogError> {
+pub fn install(
+    settings: &Log,
+    fields: Fields,
+    ring: Option<Arc<Ring>>,
+    secrets: KnownSecrets,
+) -> Result<LogHandle, LogError> {
     let shape = shape(settings);
     install_to(
         settings,
         fields,
         ring,
+        secrets,
         if shape == Shape::Plain { Destination::Stderr } else { Destination::Stdout },
         LevelFilter::Trace,
     )
@@ -90,9 +97,10 @@ pub fn install_beside_status(
     settings: &Log,
     fields: Fields,
     ring: Option<Arc<Ring>>,
+    secrets: KnownSecrets,
 ) -> Result<LogHandle, LogError> {
     let plain = Log { format: None, file: None, ..settings.clone() };
-    install_to(&plain, fields, ring, Destination::Stderr, LevelFilter::Error)
+    install_to(&plain, fields, ring, secrets, Destination::Stderr, LevelFilter::Error)
 }
 
 /// Like [`install`], but for commands whose standard output belongs to their results: lines go to
@@ -104,8 +112,9 @@ pub fn install_on_stderr(
     settings: &Log,
     fields: Fields,
     ring: Option<Arc<Ring>>,
+    secrets: KnownSecrets,
 ) -> Result<LogHandle, LogError> {
-    install_to(settings, fields, ring, Destination::Stderr, LevelFilter::Trace)
+    install_to(settings, fields, ring, secrets, Destination::Stderr, LevelFilter::Trace)
 }
 
 /// Installs plain lines on standard error from `level` on, for a process that is no client and has no
@@ -124,6 +133,7 @@ fn install_to(
     settings: &Log,
     fields: Fields,
     ring: Option<Arc<Ring>>,
+    secrets: KnownSecrets,
     stream: Destination,
     least: LevelFilter,
 ) -> Result<LogHandle, LogError> {
@@ -133,8 +143,9 @@ fn install_to(
     });
     let file = file.transpose()?;
     let destination = file.as_ref().map_or(stream, |file| Destination::File(Arc::clone(&file.open)));
-    let mut sinks: Vec<Box<dyn SharedLogger>> =
-        vec![Box::new(StreamSink::new(shape(settings), fields.clone(), destination).at_least(least))];
+    let mut sinks: Vec<Box<dyn SharedLogger>> = vec![Box::new(
+        StreamSink::new(shape(settings), fields.clone(), destination).at_least(least).without(secrets),
+    )];
     if let Some(ring) = &ring {
         sinks.push(Box::new(RingSink::new(Arc::clone(ring), fields)));
     }
@@ -222,7 +233,8 @@ mod tests {
         let mut settings =
             Log { level: LogLevel::Info, format: None, file: Some(path.clone()), http_raw_unsafe: false };
         settings.file = Some(dir.path().join("missing").join("log"));
-        let refused = install(&settings, Fields::default(), None).err().unwrap().to_string();
+        let refused =
+            install(&settings, Fields::default(), None, KnownSecrets::default()).err().unwrap().to_string();
         assert!(refused.starts_with("open log file: open "), "{refused}");
         assert!(refused.ends_with("/missing/log: no such file or directory"), "{refused}");
 
@@ -231,10 +243,14 @@ mod tests {
         settings.file = Some(path.clone());
         let ring = Arc::new(Ring::new(2, Arc::new(|_, text| text.replace("hidden", "[REDACTED]").into())));
         let fields = Fields { client_instance_id: "abc".into(), tunnel_id: None };
-        let log = install(&settings, fields, Some(ring)).unwrap();
-        assert!(matches!(install(&settings, Fields::default(), None), Err(LogError::Installed)));
+        let log =
+            install(&settings, fields, Some(ring), KnownSecrets::new(["known-secret".to_owned()])).unwrap();
+        assert!(matches!(
+            install(&settings, Fields::default(), None, KnownSecrets::default()),
+            Err(LogError::Installed)
+        ));
         log::debug!(target: "health", "below the level");
-        log::info!(target: "health", addr = "x hidden"; "one");
+        log::info!(target: "health", addr = "x hidden known-secret"; "one");
         log::info!(target: "ureq", "not ours");
         log.set_level(LogLevel::Debug);
         assert_eq!(log.level(), LogLevel::Debug);
@@ -243,9 +259,9 @@ mod tests {
         // Other tests of this process may log as well: only our lines count.
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("before\ntime="), "{text}");
-        assert!(
-            text.contains(" level=INFO msg=one client_instance_id=abc component=health addr=\"x hidden\"\n")
-        );
+        assert!(text.contains(
+            " level=INFO msg=one client_instance_id=abc component=health addr=\"x hidden [REDACTED]\"\n"
+        ));
         assert!(text.contains(" level=DEBUG msg=two client_instance_id=abc component=controlplane\n"));
         assert!(!text.contains("below") && !text.contains("not ours"), "{text}");
         assert!(log.ring().is_some() && log.has_file());

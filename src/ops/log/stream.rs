@@ -15,6 +15,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::admission::{Admission, admit};
 use super::format::{Fields, Shape, push_line};
+use crate::redact::KnownSecrets;
 
 /// How long a line waits for a destination that does not take it; then lines are dropped.
 pub const STALL_LIMIT: Duration = Duration::from_millis(200);
@@ -80,6 +81,8 @@ pub(super) struct StreamSink {
     can_stall: bool,
     /// Whether lines begin with their level for the journal.
     journal: bool,
+    /// Hidden in every line.
+    secrets: KnownSecrets,
     /// Orders the lines. Held across one write, which a stalled reader delays by [`STALL_LIMIT`] once.
     flow: Mutex<Flow>,
 }
@@ -105,6 +108,7 @@ impl StreamSink {
             least: LevelFilter::Trace,
             can_stall,
             journal,
+            secrets: KnownSecrets::default(),
             flow: Mutex::default(),
         }
     }
@@ -114,12 +118,17 @@ impl StreamSink {
         StreamSink { least: level, ..self }
     }
 
+    /// Hides `secrets` in every line.
+    pub(super) fn without(self, secrets: KnownSecrets) -> StreamSink {
+        StreamSink { secrets, ..self }
+    }
+
     fn write(&self, record: &Record<'_>, component: Option<&str>) {
         // Taken, not borrowed: the `Display` of a value may log an event of its own.
         let mut line = LINE.take();
         line.clear();
         self.push(&mut line, record, component);
-        self.write_line(&line);
+        self.write_line(&self.secrets.hide(&line));
         if line.capacity() <= KEPT_BUFFER_BYTES {
             LINE.set(line);
         }

@@ -19,7 +19,7 @@ let scheduled = false;
 
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const head = ({ time, level, message, attrs }) => [`${new Date(time).toISOString()} ${level.padEnd(5)}`, attrs?.component && ` [${attrs.component}]`, ` ${message}`];
-const hints = ({ attrs = {} }) => HINTS.filter(([name]) => attrs[name] !== undefined).map(([name, short]) => ` ${short}=${plain(attrs[name])}`).join("");
+const hints = ({ attrs = {} }) => HINTS.filter(([name]) => (attrs[name] ?? "") !== "").map(([name, short]) => ` ${short}=${plain(attrs[name])}`).join("");
 
 function add(event, live) {
   if (event.seq <= lastSeq) return;
@@ -45,8 +45,17 @@ function schedule() {
 
 function lineOf({ event }) {
   const [time, component, message] = head(event);
-  const attrs = event.attrs && h("i", { class: "attrs" }, `  ${Object.entries(event.attrs).map(([name, value]) => `${name}=${plain(value)}`).join(" ")}`);
-  return h("div", { class: event.level }, h("i", {}, time.slice(0, 25)), h("b", {}, time.slice(25)), component, message, h("u", {}, hints(event)), attrs);
+  return h("div", { class: event.level }, h("i", {}, time.slice(0, 25)), h("b", {}, time.slice(25)), component, message, h("u", {}, hints(event)));
+}
+
+/** Whether a line is to be seen, and its attributes: these are made when they are asked for. */
+function adjust(entry) {
+  const { line, event } = entry;
+  line.hidden = !wanted(entry);
+  const attrs = line.querySelector(".attrs");
+  const show = $("log-attrs").checked && event.attrs && !line.hidden;
+  if (show && !attrs) line.append(h("i", { class: "attrs" }, `  ${Object.entries(event.attrs).map(([name, value]) => `${name}=${plain(value)}`).join(" ")}`));
+  else if (!show && attrs) attrs.remove();
 }
 
 function wanted({ event, search }) {
@@ -55,13 +64,13 @@ function wanted({ event, search }) {
 
 function draw() {
   const place = $("log");
+  if (place.closest("[hidden]")) return;
   const fresh = document.createDocumentFragment();
   if (!paused) {
     for (const entry of entries) {
       if (entry.line) continue;
       entry.line = lineOf(entry);
-      if (!wanted(entry)) entry.line.hidden = true;
-      entry.line.lastElementChild.hidden = entry.event.attrs && !$("log-attrs").checked;
+      adjust(entry);
       fresh.append(entry.line);
     }
     place.append(fresh);
@@ -72,11 +81,7 @@ function draw() {
 
 /** Applies filter, level and attributes to the lines that are there. */
 function refilter() {
-  for (const entry of entries) {
-    if (!entry.line) continue;
-    entry.line.hidden = !wanted(entry);
-    if (entry.event.attrs) entry.line.lastElementChild.hidden = !$("log-attrs").checked;
-  }
+  entries.filter(({ line }) => line).forEach(adjust);
   if ($("log-scroll").checked) $("log").scrollTop = $("log").scrollHeight;
   count();
 }

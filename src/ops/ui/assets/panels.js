@@ -9,7 +9,7 @@ const bodyOf = (holder) => (holder.body !== undefined ? h("pre", {}, JSON.string
 const KINDS = { fetched: "ok", error: "bad", tried: "warn", pending: "wait", skipped: "off" };
 function statusOf(attempt, pending) {
   if (!attempt) return pending ? "pending" : "skipped";
-  if (attempt.error) return "error";
+  if (attempt.error && !attempt.mayFail) return "error";
   if (attempt.selected) return "fetched";
   return attempt.tried ? "tried" : pending ? "pending" : "skipped";
 }
@@ -35,7 +35,7 @@ function oauthRows(oauth) {
   const probe = oauth.www_authenticate_probe;
   for (const step of ["www_authenticate", "well_known_path", "well_known_root"]) {
     const attempts = (metadata.attempts ?? []).filter(({ source }) => source === step);
-    const asked = step === "www_authenticate" && probe?.attempted ? { tried: true, error: probe.error } : null;
+    const asked = step === "www_authenticate" && probe?.attempted ? { tried: true, error: probe.error, mayFail: true } : null;
     for (const attempt of attempts.length ? attempts : [asked]) add(step, attempt, attempt?.url ?? (step === "www_authenticate" ? probe?.url : null));
   }
   for (const attempt of metadata.auth_server_metadata?.attempts ?? []) {
