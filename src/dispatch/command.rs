@@ -10,6 +10,7 @@ use crate::jsonrpc::{INTERNAL_ERROR, Kind, Message, error_response};
 use crate::mcp::{Answer, Binding, Exchange, Failure, FailureKind, Head, Outcome, Source};
 use crate::net::{Deadline, HeaderList};
 
+use super::listens::{self, Listens};
 use super::outcome::{self, Classified, Response};
 use super::reply::Reply;
 use super::trace::{Trace, trace_answer, trace_failure};
@@ -25,6 +26,7 @@ pub(super) struct Site<'a> {
     /// Bounds one exchange whatever the command's own deadline is.
     pub(super) ttl: Duration,
     pub(super) observer: &'a dyn Observer,
+    pub(super) listens: &'a Listens,
 }
 
 /// Executes `command` and posts what comes of it. Its `place` is given up early whatever it is.
@@ -47,7 +49,13 @@ pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, 
     // The window opens here, so that a server that never answers cannot hold a worker for ever.
     let deadline = command.deadline.earliest(Deadline::after(site.ttl));
     match &command.work {
-        Work::JsonRpc(message) => forward(command, message, (binding, place), deadline, reply),
+        Work::JsonRpc(message) => {
+            let listening = listens::is_listen(message).then(|| site.listens.enter());
+            if let Some(None) = listening {
+                return reply.finish(listens::refused(message), None);
+            }
+            forward(command, message, (binding, place), deadline, reply);
+        }
         Work::SessionTermination => {
             let outcome = binding.terminate_session(&command.headers, deadline);
             let ending = Ending {
@@ -146,7 +154,15 @@ fn conclude(
         Outcome::Expired if command.deadline == deadline || command.deadline.is_past() => {
             return reply.silence();
         }
-        Outcome::Expired => Failure::broken(Source::Timeout, FailureKind::Ttl),
+        Outcome::Expired => {
+            if let Work::JsonRpc(message) = &command.work
+                && listens::is_listen(message)
+                && let Some(id) = message.id()
+            {
+                return reply.finish(listens::ended(id), Some("subscription ended with its connection"));
+            }
+            Failure::broken(Source::Timeout, FailureKind::Ttl)
+        }
         Outcome::Failed(failure) => failure,
     };
     let classified = outcome::classify(&failure);

@@ -19,6 +19,7 @@ use crate::control_plane::Command;
 use crate::net::{Cancel, Deadline};
 
 use super::command::Site;
+use super::listens::Listens;
 use super::queue::Taken;
 use super::reply::Reply;
 use super::{Observer, Poster, Queue, Routes, command};
@@ -64,6 +65,7 @@ struct Shared {
     short_of_threads: AtomicBool,
     routes: Routes,
     connection_ttl: Duration,
+    listens: Listens,
     poster: Arc<dyn Poster>,
     observer: Arc<dyn Observer>,
 }
@@ -89,6 +91,7 @@ impl Dispatcher {
             short_of_threads: AtomicBool::new(false),
             routes: setup.routes,
             connection_ttl: setup.connection_ttl,
+            listens: Listens::new(limit),
             poster: setup.poster,
             observer: setup.observer,
         });
@@ -177,7 +180,12 @@ impl Shared {
             }
             self.contained(&command, |reply| {
                 self.observer.worker_busy();
-                let site = Site { routes: &self.routes, ttl: self.connection_ttl, observer: &*self.observer };
+                let site = Site {
+                    routes: &self.routes,
+                    ttl: self.connection_ttl,
+                    observer: &*self.observer,
+                    listens: &self.listens,
+                };
                 command::process(&command, place, &site, reply);
             });
             let _ = catch_unwind(AssertUnwindSafe(|| self.observer.worker_idle()));
