@@ -348,7 +348,14 @@ fn doctor_judges_oauth_metadata_as_discovery_does() {
     home()
         .run(&["doctor", "--mcp.server-url", &malformed.url()])
         .reports(&["FAILED_CHECKS oauth_metadata\n"]);
-    assert_eq!(malformed.seen().iter().filter(|r| r.path.starts_with(WELL_KNOWN)).count(), 1);
+    assert_eq!(malformed.seen().iter().filter(|r| r.path.starts_with(WELL_KNOWN)).count(), 2);
+
+    let only_at_root = serving(|_, path| match path {
+        WELL_KNOWN => (200, METADATA),
+        path if path.starts_with(WELL_KNOWN) => (401, "<html>"),
+        _ => (404, ""),
+    });
+    home().run(&["doctor", "--mcp.server-url", &only_at_root.url()]).ok(&["HTTP 200 from"]);
 
     let broken = serving(|_, _| (500, ""));
     home()

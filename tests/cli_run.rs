@@ -252,9 +252,7 @@ fn the_startup_summary_says_where_everything_is() {
     let home = Home::new();
     let profile = home.file(".config/tunnel-client/lab.yaml", "mcp:\n  commands:\n    - command: cat\n");
     let url_file = home.text("url");
-    let mut client =
-        Running::start(&home, &["--profile", "lab", "--health.url-file", &url_file, "extra", "words"]);
-    client.line_with("arguments that are no flags are ignored");
+    let mut client = Running::start(&home, &["--profile", "lab", "--health.url-file", &url_file]);
     client.line_with("🩺 HEALTH URL: http://127.0.0.1:");
     client.line_with("health server listening");
     let line = client.line_with("tunnel-client startup summary");

@@ -271,9 +271,28 @@ fn no_help_names_what_is_not_built() {
 }
 
 #[test]
+fn a_mistyped_flag_is_told_with_the_one_that_was_meant() {
+    let home = Home::new();
+    for (line, message) in [
+        ("run --log-level debug", "unknown flag: --log-level\n\nDid you mean this?\n\t--log.level\n"),
+        ("run --control-plane.tunel-id x", "\t--control-plane.tunnel-id\n"),
+        ("run -profile lab", "unknown shorthand flag: 'p' in -profile\n\nDid you mean this?\n\t--profile\n"),
+        ("init --tunel-id x", "\t--tunnel-id\n"),
+        ("profiles --profiledir x list", "\t--profile-dir\n"),
+        (
+            "health --bogus",
+            "unknown flag: --bogus\nRun \"tunnel-client health --help\" for the flags there are.\n",
+        ),
+    ] {
+        home.line(line).fails(&[message]);
+    }
+}
+
+#[test]
 fn words_that_nobody_asked_for_are_refused_before_anything_happens() {
     let home = Home::new().with("CONTROL_PLANE_API_KEY", "k");
     for line in [
+        "run extra",
         "doctor extra",
         "profiles list extra",
         "profiles samples list extra",
@@ -286,6 +305,7 @@ fn words_that_nobody_asked_for_are_refused_before_anything_happens() {
     ] {
         home.line(line).fails(&["unexpected arguments: extra"]);
     }
+    home.line("run --open-web-ui false").fails(&["unexpected arguments: false", "--name=false"]);
     assert!(home.files().is_empty());
 }
 

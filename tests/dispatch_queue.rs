@@ -261,7 +261,7 @@ fn what_cannot_be_executed_is_refused_once_and_the_rest_of_its_batch_proceeds() 
 fn a_discovery_that_cannot_be_made_is_answered() {
     let server = McpServer::by_tool_name();
     let fixture = stdio_fixture().display().to_string();
-    for (target, code) in [(["--mcp.server-url", &*server.url()], 502), (["--mcp.command", &fixture], 404)] {
+    for (target, code) in [(["--mcp.server-url", &*server.url()], 404), (["--mcp.command", &fixture], 404)] {
         let plane = ScriptedPlane::start();
         let _client = Client::start(&plane.base_url(), &target);
         plane.send(&[command("oauth_discovery", "oauth", "")]);

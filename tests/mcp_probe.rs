@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use common::eventually;
 use common::process::Client;
 use mcp_support::plane::{Plane, call, failure};
-use mcp_support::site::{Answer, Site, json, plain, reply, result};
+use mcp_support::site::{Answer, Site, json, no_oauth, plain, reply, result};
 
 fn client(plane: &Plane, url: &str, more: &[&str]) -> Client {
     let mut arguments = vec!["--mcp.server-url", url];
@@ -63,7 +63,7 @@ fn a_healthy_server_sees_a_handshake_and_its_session_closed() {
     assert_eq!(wait_readyz(&client, 200, "ready"), "ready");
     eventually("the session is closed", || server.seen().iter().any(|r| r.method == "DELETE"));
     let seen = server.seen();
-    let posts: Vec<_> = seen.iter().filter(|request| request.method != "GET").collect();
+    let posts: Vec<_> = seen.iter().filter(|r| r.method == "DELETE" || !r.body.is_empty()).collect();
     assert_eq!(posts.len(), 3, "{posts:?}");
     let first = posts[0].json();
     assert_eq!((&first["method"], &first["id"]), (&"initialize".into(), &1.into()));
@@ -95,10 +95,10 @@ fn the_reply_to_initialize_alone_decides() {
         (500, 401, 503, "mcp probe failed"),
     ] {
         let plane = Plane::start();
-        let server = Site::tcp(move |request| match request.method.as_str() {
+        let server = Site::tcp(no_oauth(move |request| match request.method.as_str() {
             "DELETE" => reply(delete, &[], ""),
             _ => reply(status, &[("Content-Type", "text/plain")], "private detail"),
-        });
+        }));
         let url = format!("http://user:hidden@{}/private?q", server.address);
         let client = client(&plane, &url, &[]);
         let body = wait_readyz(&client, ready, start);
@@ -112,7 +112,7 @@ fn the_reply_to_initialize_alone_decides() {
 #[test]
 fn a_server_that_accepts_and_says_nothing_is_taken_for_slow() {
     let plane = Plane::start();
-    let server = Site::tcp(|_| Answer::Never);
+    let server = Site::tcp(no_oauth(|_| Answer::Never));
     let client = client(&plane, &server.url(), &[]);
     let body = wait_readyz(&client, 200, "ready (mcp startup probe timed out");
     assert!(body.contains("mcp probe timed out after 2s"), "{body}");
@@ -124,10 +124,10 @@ fn an_answer_that_is_no_handshake_is_a_failure_and_a_later_probe_recovers() {
     let plane = Plane::start();
     let good = Arc::new(AtomicBool::new(false));
     let healed = Arc::clone(&good);
-    let server = Site::tcp(move |request| match healed.load(Ordering::SeqCst) {
+    let server = Site::tcp(no_oauth(move |request| match healed.load(Ordering::SeqCst) {
         true => plain(request),
         false => json(500, "{}"),
-    });
+    }));
     let client = client(&plane, &server.url(), &[]);
     wait_readyz(&client, 503, "mcp probe failed");
     client.wait_output("failed to connect to mcp");
@@ -145,7 +145,7 @@ fn with_a_startup_wait_no_command_meets_a_server_that_is_not_there_yet() {
     client.wait_output("waiting for MCP startup probe before first control-plane poll");
     eventually("some attempts", || client.output().matches("retrying MCP startup probe").count() >= 3);
     assert_eq!(plane.polls(), 0);
-    assert_eq!(client.readyz(), (503, "mcp startup probe pending".to_owned()));
+    assert_eq!(client.readyz(), (503, "oauth discovery pending".to_owned()));
     for field in ["attempt=1", "backoff=50ms", "backoff=100ms"] {
         assert!(client.output().contains(field), "{field}: {}", client.output());
     }
@@ -169,8 +169,9 @@ fn a_startup_wait_that_runs_out_fails_open() {
     let plane = Plane::start();
     let (url, listen) = unused();
     let client = client(&plane, &url, &["--mcp.startup-wait-timeout", "300ms"]);
-    let body = wait_readyz(&client, 503, "mcp startup wait failed");
-    assert!(body.contains("mcp startup wait timed out after 300ms"), "{body}");
+    // What nobody listens for fails in both ways, and discovery is told first.
+    wait_readyz(&client, 503, "oauth discovery failed");
+    client.wait_output("mcp startup wait timed out after 300ms");
     eventually("polling starts", || plane.polls() > 0);
     client.wait_output("MCP startup wait timed out");
     client.wait_output(
@@ -184,7 +185,7 @@ fn a_startup_wait_that_runs_out_fails_open() {
 fn an_http_answer_ends_the_startup_wait_after_one_attempt() {
     for (status, ready) in [(401, 200), (503, 503)] {
         let plane = Plane::start();
-        let server = Site::tcp(move |_| reply(status, &[], ""));
+        let server = Site::tcp(no_oauth(move |_| reply(status, &[], "")));
         let client = client(&plane, &server.url(), &["--mcp.startup-wait-timeout", "60s"]);
         wait_readyz(&client, ready, "");
         eventually("polling starts", || plane.polls() > 0);
@@ -213,7 +214,8 @@ fn other_failures_are_not_waited_for() {
     let plane = Plane::start();
     let url = "http://no-such-host.invalid/mcp";
     let client = client(&plane, url, &["--mcp.startup-wait-timeout", "60s"]);
-    wait_readyz(&client, 503, "mcp probe failed");
+    wait_readyz(&client, 503, "oauth discovery failed");
+    client.wait_output("failed to connect to mcp");
     eventually("polling starts", || plane.polls() > 0);
     assert!(!client.output().contains("retrying MCP startup probe"));
 }
@@ -249,10 +251,10 @@ fn a_probe_that_a_redirect_leads_elsewhere_takes_no_headers_along() {
     let elsewhere = Site::tcp(plain);
     let to = elsewhere.url();
     let seen = Arc::clone(&status);
-    let server = Site::tcp(move |_| {
+    let server = Site::tcp(no_oauth(move |_| {
         seen.store(307, Ordering::SeqCst);
         reply(307, &[("Location", to.as_str())], "")
-    });
+    }));
     let client = client(
         &plane,
         &server.url(),

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
 
+#[path = "support/process.rs"]
+mod process;
 #[path = "support/site.rs"]
 mod site;
 #[path = "support/wire.rs"]
@@ -10,85 +12,16 @@ mod wire;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use process::Server;
 use site::{LIST, TUNNEL, post_response, result, send_call};
 use wire::{PATIENCE, Stream, Wire};
-
-/// A running server, killed at the end if it has not exited.
-struct Server {
-    child: Child,
-    url_file: PathBuf,
-    url: String,
-    _directory: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Server {
-        let directory = tempfile::tempdir().unwrap();
-        let url_file = directory.path().join("run/url");
-        let child = Command::new(env!("CARGO_BIN_EXE_tunnel-server"))
-            .args(arguments)
-            .arg(format!("--url-file={}", url_file.display()))
-            .env("TEST_CLIENT_KEY", site::KEY)
-            .env("TEST_OTHER_KEY", "other-key")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        site::wait_for("the url file", || url_file.exists());
-        let url = std::fs::read_to_string(&url_file).unwrap().trim().to_owned();
-        Server { child, url_file, url, _directory: directory }
-    }
-
-    fn one_tunnel(more: &[&str]) -> Server {
-        let mut arguments =
-            vec!["--listen", "127.0.0.1:0", "--tunnel-id", TUNNEL, "--api-key=env:TEST_CLIENT_KEY"];
-        arguments.extend(more);
-        Server::start(&arguments)
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.url.rsplit('/').next().unwrap().parse().unwrap()
-    }
-
-    fn connect(&self) -> Wire {
-        Wire::tcp(self.address())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the server does not exit");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn stderr(&mut self) -> String {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut text).unwrap();
-        text
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn poll_as(wire: &mut Wire, key: &str, tunnel: &str, query: &str) -> wire::Reply {
     send_poll_as(wire, key, tunnel, query);

@@ -3,10 +3,8 @@
 //! Wrappers parse its stdout: nothing but the connection data is ever written there.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
@@ -17,9 +15,10 @@ use crate::daemon::{Daemon, Material, Options};
 use crate::ids::{TunnelId, random_hex};
 use crate::net::{Cancel, Deadline};
 use crate::ops::Probe;
-use crate::ops::log::{Fields, install_on_stderr};
+use crate::ops::listener::OwnFile;
+use crate::ops::log::{Fields, Ring, install_on_stderr, redactor};
 use crate::secret::Secret;
-use crate::server::{ListenAt, Local, LocalOptions};
+use crate::server::{ListenAt, Local, LocalOptions, parse_listen};
 
 use super::tree::{Call, Node, Shape, Words};
 use super::{Failure, help, signals};
@@ -117,6 +116,8 @@ and nothing else ever is.",
 fn main(call: &Call) -> Result<(), Failure> {
     let arguments: DevProxy = call.arguments()?;
     check(&arguments)?;
+    let ready = Deadline::after(positive(&arguments.readiness_timeout, Duration::from_secs(10))?);
+    positive(&arguments.duration, Duration::ZERO)?;
     let stop = Cancel::new();
     let force = Cancel::new();
     let _signals = signals::watch(&stop, &force).map_err(Failure::new)?;
@@ -131,33 +132,54 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(Failure::new)?;
     let fields =
         Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(local.tunnel_id().to_string()) };
-    install_on_stderr(&config.log, fields).map_err(Failure::new)?;
+    let ring = Ring::new(
+        config.admin_ui.log_buffer_events,
+        redactor(config.known_secrets(&Environment::of_process())),
+    );
+    let log = install_on_stderr(&config.log, fields, Some(Arc::new(ring))).map_err(Failure::new)?;
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
     }
-    let options = Options { instance_id, listen, stop_budget: STOP_BUDGET };
+    let options = Options { instance_id, listen, stop_budget: STOP_BUDGET, log: Some(log) };
     let daemon = Daemon::start(&config, material, options).map_err(Failure::new)?;
     let _force = daemon.kill_on(&force);
-    let served = serve(&arguments, &local, &daemon, &stop);
+    let served = serve(&arguments, &local, &daemon, ready, &stop);
     let stopped = daemon.stop().map_err(|error| Failure::new(format!("stop tunnel-client: {error}")));
     local.stop();
     served.and(stopped)
 }
 
 /// From the wait for readiness to the end.
-fn serve(arguments: &DevProxy, local: &Local, daemon: &Daemon, stop: &Cancel) -> Result<(), Failure> {
-    let limit = positive(&arguments.readiness_timeout, Duration::from_secs(10))?;
-    wait_until_ready(local, daemon, limit, stop)?;
+fn serve(
+    arguments: &DevProxy,
+    local: &Local,
+    daemon: &Daemon,
+    ready: Deadline,
+    stop: &Cancel,
+) -> Result<(), Failure> {
+    wait_until_ready(local, daemon, ready, stop)?;
     if stop.is_cancelled() {
         return Ok(());
     }
     let json = connection_json(local, daemon.health_url());
-    if let Some(path) = &arguments.url_file {
-        write_url_file(path, &json)
-            .map_err(|e| Failure::new(format!("write url file {}: {e}", path.display())))?;
+    let url_file = match &arguments.url_file {
+        None => None,
+        Some(path) => {
+            let file = OwnFile::write_with_parents(path, json.clone(), 0o644, false);
+            Some(file.map_err(|error| Failure::new(format!("write url file {error}")))?)
+        }
+    };
+    let served = announce_and_wait(arguments, local, &json, stop);
+    if let Some(Err(error)) = url_file.map(|file| file.remove()) {
+        log::warn!(target: "process", error:% = error; "the url file cannot be removed");
     }
+    served
+}
+
+/// Prints the connection data and waits for the end.
+fn announce_and_wait(arguments: &DevProxy, local: &Local, json: &str, stop: &Cancel) -> Result<(), Failure> {
     if arguments.print_json {
-        help::print(&json)?;
+        help::print(json)?;
     } else {
         help::print(&connection_text(local))?;
     }
@@ -175,22 +197,21 @@ fn serve(arguments: &DevProxy, local: &Local, daemon: &Daemon, stop: &Cancel) ->
     }
 }
 
-fn wait_until_ready(local: &Local, daemon: &Daemon, limit: Duration, stop: &Cancel) -> Result<(), Failure> {
+/// One budget covers all of it, the start included.
+fn wait_until_ready(local: &Local, daemon: &Daemon, until: Deadline, stop: &Cancel) -> Result<(), Failure> {
     // A failed probe is no obstacle: a server that wants authorization refuses ours.
-    let until = Deadline::after(limit);
     while daemon.state().probe().value == Probe::Pending && !stop.is_cancelled() {
         if until.is_past() {
-            return Err(Failure::new(format!("the MCP probe did not finish within {limit:?}")));
+            return Err(Failure::new("the MCP probe did not finish within --readiness-timeout"));
         }
         stop.wait(READY_STEP);
     }
-    let until = Deadline::after(limit);
     while daemon.poll_state().snapshot().last_success.is_none()
         && local.gauges().parked == 0
         && !stop.is_cancelled()
     {
         if until.is_past() {
-            return Err(Failure::new(format!("the client did not poll within {limit:?}")));
+            return Err(Failure::new("the client did not poll within --readiness-timeout"));
         }
         stop.wait(READY_STEP);
     }
@@ -256,10 +277,7 @@ fn start_server(arguments: &DevProxy, api_key: &Secret<String>) -> Result<Local,
         Some(path) => ListenAt::Unix(path.clone()),
         None => {
             let text = arguments.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
-            let address: SocketAddr = text
-                .parse()
-                .map_err(|e| Failure::new(format!("--listen {text:?} is no IP address and port: {e}")))?;
-            ListenAt::Tcp(address)
+            parse_listen(text).map_err(|error| Failure::new(format!("--listen: {error}")))?
         }
     };
     let options = LocalOptions {
@@ -280,6 +298,8 @@ fn client_config(
     let mut flags = FlagValues::default();
     let mut set = |setting: &settings::Setting, value: &str| flags.set(setting.flag, vec![value.to_owned()]);
     set(&settings::CONTROL_PLANE_BASE_URL, &local.client_base_url());
+    // That of the process belongs to another control plane.
+    set(&settings::CONTROL_PLANE_URL_PATH, "/");
     set(&settings::CONTROL_PLANE_TUNNEL_ID, local.tunnel_id().as_str());
     set(&settings::CONTROL_PLANE_POLL_TIMEOUT, POLL_TIMEOUT);
     set(&settings::CONTROL_PLANE_POLL_DEADLINE_GUARDRAIL, POLL_GUARDRAIL);
@@ -357,11 +377,4 @@ fn connection_json(local: &Local, health_url: Option<&str>) -> String {
     }
     json.push_str("}\n");
     json
-}
-
-fn write_url_file(path: &Path, json: &str) -> io::Result<()> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent)?;
-    }
-    fs::write(path, json)
 }

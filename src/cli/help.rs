@@ -1,5 +1,6 @@
 //! Help texts, laid out from the tree's declarations.
 
+use crate::order;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -7,10 +8,10 @@ use crate::config::SETUP_URLS;
 use crate::config::flags::OwnFlag;
 use crate::config::settings::{self, Setting};
 
-use super::Failure;
 use super::commands::ROOT;
 use super::topics::{self, TOPICS};
 use super::tree::{Call, Node, PROGRAM, Shape, Words, path};
+use super::{Failure, terminal};
 
 /// Width of the column of names in lists.
 const NAME_COLUMN: usize = 12;
@@ -26,18 +27,26 @@ pub(super) static COMMAND: Node = Node {
 fn main(call: &Call) -> Result<(), Failure> {
     let word = call.word().trim();
     if call.words.is_empty() {
-        return print(&of(&[&ROOT]));
+        return show(&of(&[&ROOT]));
     }
     if let Some(text) = topics::text(word) {
-        return print(text);
+        return show(text);
     }
     let command = ROOT.children().iter().find(|child| child.name == word && child.name != COMMAND.name);
     match command {
-        Some(command) => print(&of(&[&ROOT, command])),
+        Some(command) => show(&of(&[&ROOT, command])),
         None => {
             let names = TOPICS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
             Err(Failure::new(format!("unknown help topic {word:?}; available topics: {names}")))
         }
+    }
+}
+
+/// Shows a help text: on a terminal with lines that fit.
+pub(super) fn show(text: &str) -> Result<(), Failure> {
+    match terminal::columns() {
+        Some(columns) => print(&terminal::fitted(text, columns)),
+        None => print(text),
     }
 }
 
@@ -118,7 +127,7 @@ fn commands(text: &mut String, node: &Node) {
         return;
     }
     text.push_str("\nAvailable Commands:\n");
-    for child in node.children() {
+    for child in node.children().iter().filter(|child| !child.hidden) {
         let _ = writeln!(text, "  {:<NAME_COLUMN$}{}", child.name, child.summary);
     }
 }
@@ -129,7 +138,7 @@ fn flags(text: &mut String, title: &str, own: &[OwnFlag], settings: &[&'static S
     if rows.is_empty() {
         return;
     }
-    rows.sort();
+    order::sort(&mut rows);
     let _ = write!(text, "\n{title}:\n");
     for (flag, help) in rows {
         let _ = write!(text, "  {}\n        {help}\n", flag.trim_end());
@@ -274,7 +283,7 @@ mod tests {
                 );
             }
             for child in nodes[nodes.len() - 1].children() {
-                assert!(text.contains(&format!("\n  {}", child.name)), "{}", child.name);
+                assert_eq!(text.contains(&format!("\n  {} ", child.name)), !child.hidden, "{}", child.name);
                 nodes.push(child);
                 check(nodes);
                 nodes.pop();

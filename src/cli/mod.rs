@@ -13,14 +13,15 @@ mod doctor;
 mod health;
 mod help;
 mod init;
-#[cfg(test)]
 mod manual;
 mod mcp_stub;
 mod profiles;
 mod run;
 mod server;
 mod signals;
+mod status;
 mod suggest;
+mod terminal;
 mod topics;
 mod tree;
 

@@ -1,16 +1,19 @@
 //! `run`: the client in the foreground.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::select;
+
 use crate::config::{Config, Environment, FlagValues, check_stub_flags, load, settings};
-use crate::daemon::{Daemon, Material, Options};
+use crate::daemon::{Daemon, Material, Notifier, Options};
 use crate::ids::random_hex;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
-use crate::ops::log::{Fields, install};
+use crate::ops::log::{Fields, Ring, install, install_beside_status, redactor};
 
 use super::tree::{Call, Node, Shape, Words};
-use super::{Failure, help, signals};
+use super::{Failure, help, signals, status};
 
 /// All of a stop has to fit in it.
 const STOP_BUDGET: Duration = Duration::from_secs(15);
@@ -22,8 +25,7 @@ pub(super) static COMMAND: Node = Node {
     summary: "Run the client in the foreground",
     settings: settings::ALL,
     flags: settings::RUN_FLAGS,
-    // Extra words are reported in the log and otherwise ignored: service files in the field have them.
-    kind: Shape::Command { words: Words::Any(""), help: Some(help::run), main },
+    kind: Shape::Command { words: Words::None, help: Some(help::run), main },
     ..Node::BLANK
 };
 
@@ -31,7 +33,7 @@ fn main(call: &Call) -> Result<(), Failure> {
     let mut flags = call.flags.clone();
     let stop = Cancel::new();
     let force = Cancel::new();
-    let _signals = signals::watch(&stop, &force).map_err(Failure::new)?;
+    let signals = signals::watch(&stop, &force).map_err(Failure::new)?;
     let environment = Environment::of_process();
     // With a place-holder for the demo server's address, which is known only once it runs: nothing is
     // started for a configuration that is wrong.
@@ -46,14 +48,35 @@ fn main(call: &Call) -> Result<(), Failure> {
     let instance_id = random_hex().map_err(start_failure)?;
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
-    install(&config.log, fields, None).map_err(start_failure)?;
-    warn(&config, &call.words);
-    let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET };
-    let daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
+    let ring = Ring::new(config.admin_ui.log_buffer_events, redactor(config.known_secrets(&environment)));
+    let human = status::is_wanted(&config.log, &flags, &environment);
+    // Nothing is kept from a log file.
+    let install = if human && config.log.file.is_none() { install_beside_status } else { install };
+    let log = install(&config.log, fields, Some(Arc::new(ring))).map_err(start_failure)?;
+    if log.has_file() {
+        let log = log.clone();
+        signals.on_hangup(move || log.reopen()).map_err(start_failure)?;
+    }
+    warn(&config);
+    let options = Options { instance_id, listen: true, stop_budget: STOP_BUDGET, log: Some(log) };
+    let mut daemon = Daemon::start(&config, material, options).map_err(start_failure)?;
     let _force = daemon.kill_on(&force);
-    daemon.announce(&config, &stop);
-    stop.wait_forever();
-    daemon.stop().map_err(|error| Failure::new(format!("stop tunnel-client: {error}")))
+    let systemd = Notifier::start(&daemon);
+    let lost = daemon.lost();
+    if human {
+        status::follow(&config, &mut daemon, &stop, &lost);
+    } else {
+        daemon.announce(&config, &stop);
+    }
+    let ended = select! {
+        recv(stop.receiver()) -> _ => Ok(()),
+        recv(lost.receiver()) -> _ => Err(Failure::new("the local listener was lost; see the log")),
+    };
+    if let Some(systemd) = &systemd {
+        systemd.stopping();
+    }
+    let stopped = daemon.stop().map_err(|error| Failure::new(format!("stop tunnel-client: {error}")));
+    ended.and(stopped)
 }
 
 fn start_failure(error: impl std::fmt::Display) -> Failure {
@@ -61,16 +84,13 @@ fn start_failure(error: impl std::fmt::Display) -> Failure {
 }
 
 /// What the operator should know, before anything is opened.
-fn warn(config: &Config, positionals: &[String]) {
+fn warn(config: &Config) {
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
     }
-    if !positionals.is_empty() {
-        log::warn!(target: "process", arguments = positionals.len(); "arguments that are no flags are ignored");
-    }
     if config.log.http_raw_unsafe {
         log::warn!(target: "process",
-            "raw HTTP logging is on: at debug level, log lines hold credentials and payloads");
+            "⚠️  WARNING: Raw HTTP logging enabled — sensitive data may be exposed");
     }
 }
 

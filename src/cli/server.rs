@@ -3,7 +3,7 @@
 //! Either a configuration document (`--config`), or a few flags for the tunnels of one key.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,8 +15,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::ids::TunnelId;
+use crate::ops::listener::OwnFile;
 use crate::ops::log::install_plain;
 use crate::server::{ServerConfig, SimpleOptions, Standalone, parse_duration, parse_listen};
+
+use super::suggest;
 
 /// How long delivered commands may still be answered while stopping.
 const GRACE: Duration = Duration::from_secs(10);
@@ -27,6 +30,10 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Descriptors for everything else.
 const OTHER_DESCRIPTORS: u64 = 64;
 
+/// Name of the program.
+pub(super) const PROGRAM: &str = "tunnel-server";
+
+/// Also what man page and completions know of the flags: see [`flags`].
 const HELP: &str = "\
 Serves MCP tunnels: connectors post to /v1/mcp/<tunnel id>, tunnel clients poll and answer.
 
@@ -40,6 +47,8 @@ dots and dashes in their names are interchangeable.
   --listen ADDR                   host:port or unix:/path (default 127.0.0.1:8080)
   --tunnel-id ID                  a tunnel to serve; repeatable
   --api-key REF                   key that tunnel clients present
+  --admin-key REF                 key that manages tunnels; with it they need not be named here
+  --store FILE                    keep the tunnels that are managed so in this file
   --connector-key REF             key that connectors present in X-Tunnel-Connector-Key
   --allow-open-ingress            let other hosts call without a connector key
   --tls-cert FILE                 certificate chain, PEM
@@ -52,8 +61,26 @@ dots and dashes in their names are interchangeable.
   --connections N                 connections at a time (default 2048)
   --url-file FILE                 write the base URL of the first listener here once serving
   --log-level LEVEL               error, warn, info, debug or trace (default info)
-  --help, --version
+  --help                          show this
+  --version                       show the version
 ";
+
+/// A flag as the help tells it.
+pub(super) struct ToldFlag {
+    pub(super) name: &'static str,
+    /// What stands for its value; empty for a switch.
+    pub(super) value: &'static str,
+    pub(super) help: &'static str,
+}
+
+/// The flags, in the order of the help.
+pub(super) fn flags() -> impl Iterator<Item = ToldFlag> {
+    HELP.lines().filter_map(|line| {
+        let (flag, help) = line.strip_prefix("  --")?.split_once("  ")?;
+        let (name, value) = flag.split_once(' ').unwrap_or((flag, ""));
+        Some(ToldFlag { name, value, help: help.trim_start() })
+    })
+}
 
 /// Runs `tunnel-server` with the process's arguments.
 pub fn server_main() -> ExitCode {
@@ -90,11 +117,17 @@ fn run(arguments: &[String]) -> Result<(), String> {
         log::info!(target: "server", url = listening.url().as_str(); "listening");
     }
     let url_file = match (&flags.url_file, server.listening().first()) {
-        (Some(path), Some(first)) => Some(UrlFile::write(path, &first.url())?),
+        (Some(path), Some(first)) => {
+            let text = format!("{}\n", first.url());
+            let written = OwnFile::write_with_parents(path, text, 0o644, false);
+            Some(written.map_err(|error| format!("cannot write the url file {error}"))?)
+        }
         _ => None,
     };
     let outcome = serve(&server, &signals.received, &flags);
-    drop(url_file);
+    if let Some(Err(error)) = url_file.map(|file| file.remove()) {
+        log::warn!(target: "server", error:% = error; "the url file cannot be removed");
+    }
     server.stop(GRACE);
     outcome
 }
@@ -116,8 +149,7 @@ fn serve(server: &Standalone, signals: &Receiver<i32>, flags: &Flags) -> Result<
 }
 
 fn reload(server: &Standalone, flags: &Flags) {
-    let reloaded = flags.config().and_then(|config| server.reload(config).map_err(|error| error.to_string()));
-    match reloaded {
+    match server.reload(|| flags.config()) {
         Ok(()) => log::info!(target: "server", "keys, certificates and tunnels were read again"),
         Err(error) => {
             log::error!(target: "server", error = error.as_str(); "reloading failed; everything stays as it was");
@@ -140,6 +172,8 @@ struct Flags {
     listen: Option<String>,
     tunnels: Vec<String>,
     api_key: Option<String>,
+    admin_key: Option<String>,
+    store: Option<PathBuf>,
     connector_key: Option<String>,
     allow_open_ingress: bool,
     tls_cert: Option<PathBuf>,
@@ -163,6 +197,8 @@ impl Flags {
             listen: None,
             tunnels: Vec::new(),
             api_key: None,
+            admin_key: None,
+            store: None,
             connector_key: None,
             allow_open_ingress: false,
             tls_cert: None,
@@ -230,6 +266,8 @@ impl Flags {
             "listen-unix-socket" => self.listen = Some(format!("unix:{value}")),
             "tunnel-id" => self.tunnels.push(value),
             "api-key" => self.api_key = Some(value),
+            "admin-key" => self.admin_key = Some(value),
+            "store" => self.store = Some(value.into()),
             "connector-key" => self.connector_key = Some(value),
             "tls-cert" => self.tls_cert = Some(value.into()),
             "tls-key" => self.tls_key = Some(value.into()),
@@ -239,7 +277,7 @@ impl Flags {
             "client-last-seen-timeout" => self.client_last_seen_timeout = duration(&value)?,
             "queue-max" => self.queue_max = number(&value)?,
             "connections" => self.connections = number(&value)?,
-            _ => return Err(format!("unknown flag --{name}; see tunnel-server --help")),
+            _ => return Err(suggest::unknown_server_flag(name)),
         }
         if !matches!(name, "config" | "url-file" | "log-level") {
             self.simple = Some(name.to_owned());
@@ -270,6 +308,8 @@ impl Flags {
             listen: listen.map_err(|error| error.to_string())?,
             tunnels: tunnels.map_err(|error| error.to_string())?,
             api_key: self.api_key.clone().ok_or("--api-key is missing; give it as env:NAME or file:/path")?,
+            admin_key: self.admin_key.clone(),
+            store: self.store.clone(),
             connector_key: self.connector_key.clone(),
             tls,
             allow_open_ingress: self.allow_open_ingress,
@@ -341,30 +381,6 @@ impl Drop for SignalThread {
     }
 }
 
-/// The file that tells others where this server is; gone when it stops.
-struct UrlFile(PathBuf);
-
-impl UrlFile {
-    fn write(path: &Path, url: &str) -> Result<UrlFile, String> {
-        let bad = |error: io::Error| format!("cannot write {}: {error}", path.display());
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            std::fs::create_dir_all(parent).map_err(bad)?;
-        }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = PathBuf::from(name);
-        std::fs::write(&temporary, format!("{url}\n")).map_err(bad)?;
-        std::fs::rename(&temporary, path).map_err(bad)?;
-        Ok(UrlFile(path.to_owned()))
-    }
-}
-
-impl Drop for UrlFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,11 +414,26 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_of_the_help_is_taken() {
+        let mut count = 0;
+        for flag in super::flags() {
+            count += 1;
+            assert!(!flag.help.is_empty(), "{}", flag.name);
+            let given = format!("--{}", flag.name);
+            let words = if flag.value.is_empty() { vec![given] } else { vec![given, "1".to_owned()] };
+            let told = Flags::parse(&words).err().unwrap_or_default();
+            assert!(!told.contains("unknown flag"), "{told}");
+        }
+        assert!(count > 15, "{count}");
+    }
+
+    #[test]
     fn wrong_invocations_are_explained_in_one_sentence() {
         for (words, reason) in [
             (vec!["serve"], "unexpected argument"),
             (vec!["--listen"], "needs a value"),
-            (vec!["--colour", "red"], "unknown flag"),
+            (vec!["--colour", "red"], "unknown flag: --colour"),
+            (vec!["--tunel-id", "x"], "did you mean --tunnel-id?"),
             (vec!["--queue-max", "many"], "whole number"),
             (vec!["--response-timeout", "soon"], "duration"),
             (vec!["--log-level", "loud"], "log-level"),

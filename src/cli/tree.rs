@@ -31,6 +31,8 @@ pub(super) struct Node {
     pub(super) flags: &'static [OwnFlag],
     /// Flags of its own that an argh struct declares.
     pub(super) declared: Option<fn() -> CommandInfoWithArgs>,
+    /// Kept out of lists of commands, completions and suggestions.
+    pub(super) hidden: bool,
     /// What it is.
     pub(super) kind: Shape,
 }
@@ -84,6 +86,7 @@ impl Node {
         settings: &[],
         flags: &[],
         declared: None,
+        hidden: false,
         kind: Shape::Group(&[]),
     };
 
@@ -215,7 +218,8 @@ fn walk<'a>(route: &mut Route<'a>, arguments: &[&'a str]) -> Result<Walked, Fail
                 _ => {
                     let known =
                         route.nodes.iter().rev().find_map(|node| node.kind_of(name)).filter(|_| !is_root);
-                    let kind = known.ok_or_else(|| Failure::new(FlagError::Unknown(name.to_owned())))?;
+                    let kind =
+                        known.ok_or_else(|| route.wrong_flags(&FlagError::Unknown(name.to_owned())))?;
                     route.rest.push(argument);
                     if kind != Kind::Bool && !inline {
                         route.rest.extend(arguments.get(at));
@@ -227,7 +231,10 @@ fn walk<'a>(route: &mut Route<'a>, arguments: &[&'a str]) -> Result<Walked, Fail
             match letter {
                 'h' => route.help = true,
                 'v' if is_root => return Ok(Walked::Version),
-                _ => return Err(Failure::new(FlagError::UnknownShorthand(letter, (*argument).to_owned()))),
+                _ => {
+                    let error = FlagError::UnknownShorthand(letter, (*argument).to_owned());
+                    return Err(route.wrong_flags(&error));
+                }
             }
         } else if let Some(child) = children.iter().find(|child| child.name == *argument) {
             route.nodes.push(child);
@@ -241,14 +248,15 @@ fn walk<'a>(route: &mut Route<'a>, arguments: &[&'a str]) -> Result<Walked, Fail
 
 fn enter(route: &Route<'_>) -> Result<(), Failure> {
     let node = route.last();
-    let show_help = || help::print(&help::of(&route.nodes));
+    let show_help = || help::show(&help::of(&route.nodes));
     if route.help {
         return show_help();
     }
     let settings: Vec<&'static Setting> =
         route.nodes.iter().flat_map(|node| node.settings).copied().collect();
     let flags: Vec<OwnFlag> = route.nodes.iter().flat_map(|node| node.own_flags()).collect();
-    let extracted = extract(route.rest.iter().copied(), &settings, &flags).map_err(Failure::new)?;
+    let extracted =
+        extract(route.rest.iter().copied(), &settings, &flags).map_err(|error| route.wrong_flags(&error))?;
     let Shape::Command { words, main, .. } = node.kind else { return show_help() };
     if extracted.help {
         return show_help();
@@ -263,7 +271,11 @@ fn check_words(words: Words, given: &[String], path: &str) -> Result<(), Failure
     let count = given.len();
     match words {
         Words::None if count > 0 => {
-            Err(Failure::new(format!("unexpected arguments: {}; {path} takes none", given.join(" "))))
+            let mut message = format!("unexpected arguments: {}; {path} takes none", given.join(" "));
+            if given.iter().any(|word| parse_bool(word).is_some()) {
+                message.push_str(" (a switch takes its value after an equals sign: --name=false)");
+            }
+            Err(Failure::new(message))
         }
         Words::One(_) if count != 1 => Err(Failure::new(format!("accepts 1 arg(s), received {count}"))),
         Words::Optional(_) if count > 1 => {
@@ -292,6 +304,13 @@ impl Route<'_> {
 
     fn path(&self) -> String {
         path(&self.nodes)
+    }
+
+    /// The failure for wrong flags, with the flags that may have been meant.
+    fn wrong_flags(&self, error: &FlagError) -> Failure {
+        let own: Vec<OwnFlag> = self.nodes.iter().flat_map(|node| node.own_flags()).collect();
+        let settings = self.nodes.iter().flat_map(|node| node.settings).map(|setting| setting.flag);
+        suggest::wrong_flags(error, &self.path(), own.iter().map(|flag| flag.name).chain(settings))
     }
 }
 

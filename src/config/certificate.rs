@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::error::ErrorKind;
-use super::loader::{Loader, Lookup};
+use super::loader::{Loader, Lookup, Source};
 use super::settings::{self, Setting};
 use super::{CertificatePair, reference};
 
@@ -40,16 +40,21 @@ impl Loader<'_> {
     ) -> Option<CertificatePair> {
         let certificate_path = self.path_setting(certificate, prefix)?;
         let key_path = self.path_setting(key, prefix)?;
-        let pair = paired(certificate_path, key_path, certificate.flag, key.flag);
-        self.findings.check(ErrorKind::Other, pair.map_err(|reason| format!("{prefix}: {reason}"))).flatten()
+        let given = certificate_path.as_ref().or(key_path.as_ref()).map(|(_, source)| source.to_string());
+        let path = |found: Option<(PathBuf, Source)>| found.map(|(path, _)| path);
+        let pair = paired(path(certificate_path), path(key_path), certificate.flag, key.flag);
+        let named = pair.map_err(|reason| format!("{prefix}: {reason} ({})", given.unwrap_or_default()));
+        self.findings.check(ErrorKind::Other, named).flatten()
     }
 
-    /// The path of a setting, `Some(None)` for none; `None` was reported.
-    fn path_setting(&mut self, setting: &'static Setting, prefix: &str) -> Option<Option<PathBuf>> {
+    /// The readable path of a setting, `Some(None)` for none; `None` was reported.
+    fn path_setting(&mut self, setting: &'static Setting, prefix: &str) -> Option<Option<(PathBuf, Source)>> {
         let Lookup::Found(found) = self.text(setting) else { return Some(None) };
         let path = reference::path(&found.text, self.environment)
-            .map_err(|reason| format!("{prefix}: {} ({}): {reason}", setting.flag, found.source));
-        self.findings.check(ErrorKind::Other, path)
+            .and_then(|path| path.map(|path| readable(&path).map(|()| path)).transpose())
+            .map_err(|reason| format!("{prefix}: {reason} ({})", found.source));
+        let path = self.findings.check(ErrorKind::Other, path)?;
+        Some(path.map(|path| (path, found.source)))
     }
 }
 
@@ -65,12 +70,14 @@ pub(crate) fn paired(
         (Some(_), None) => Err(format!("missing client-key: set {key_name} as well as {certificate_name}")),
         (None, Some(_)) => Err(format!("missing client-cert: set {certificate_name} as well as {key_name}")),
         (Some(certificate), Some(key)) => {
-            for path in [&certificate, &key] {
-                reference::read_bounded(path, MAX_PEM_BYTES).map_err(|error| cannot_read(path, &error))?;
-            }
+            readable(&certificate).and_then(|()| readable(&key))?;
             Ok(Some(CertificatePair { certificate, key }))
         }
     }
+}
+
+fn readable(path: &Path) -> Result<(), String> {
+    reference::read_bounded(path, MAX_PEM_BYTES).map(drop).map_err(|error| cannot_read(path, &error))
 }
 
 fn has_certificate(path: &Path) -> Result<(), String> {

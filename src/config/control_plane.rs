@@ -1,5 +1,6 @@
 //! `control_plane.*`: who we are, whom we poll, and how.
 
+use crate::order;
 use std::time::Duration;
 
 use super::certificate::INVALID_CONTROL_PLANE_CERTIFICATE;
@@ -53,14 +54,14 @@ impl Loader<'_> {
         if let (Some(timeout), Some(guardrail)) = (poll_timeout, guardrail)
             && timeout.saturating_add(guardrail) > MAX_REQUEST
         {
-            self.findings.error(
-                ErrorKind::Other,
-                format!(
-                    "control-plane.poll-timeout plus control-plane.poll-deadline-guardrail must be at most 10m0s (they are {} and {})",
-                    duration::format_duration(timeout),
-                    duration::format_duration(guardrail)
-                ),
+            let message = format!(
+                "control-plane.poll-timeout plus control-plane.poll-deadline-guardrail must be at most 10m0s ({} is {}, {} is {})",
+                self.source(&settings::CONTROL_PLANE_POLL_TIMEOUT),
+                duration::format_duration(timeout),
+                self.source(&settings::CONTROL_PLANE_POLL_DEADLINE_GUARDRAIL),
+                duration::format_duration(guardrail)
             );
+            self.findings.error(ErrorKind::Other, message);
         }
         let poll_channels = self.poll_channels();
         let key = self.api_key();
@@ -249,7 +250,7 @@ impl Loader<'_> {
             self.findings.error(ErrorKind::Other, message);
             return None;
         }
-        channels.sort();
+        order::sort(&mut channels);
         Some(Some(channels))
     }
 }

@@ -8,7 +8,7 @@ use super::reference::{self, Origin};
 use super::schema::{self, Entry, Text, Value};
 use super::select::Selection;
 use super::settings::{self, Setting};
-use super::yaml::{self, Problem};
+use super::yaml::{self, At, Problem};
 use super::{Document, headers};
 use crate::secret::Secret;
 
@@ -36,7 +36,8 @@ impl Loader<'_> {
     pub(crate) fn read_document(&mut self, selection: Selection) -> Result<Document, ConfigError> {
         let Some(path) = selection.path().map(Path::to_path_buf) else { return Ok(Document::default()) };
         let bytes = reference::read_bounded(&path, MAX_DOCUMENT_BYTES).map_err(|error| {
-            let message = format!("read config file {}: {error}", path.display());
+            let message =
+                format!("read config file {}: {error}{}", path.display(), advice(&selection, &error));
             ConfigError::new(ErrorKind::DocumentUnreadable, message)
         })?;
         let (values, more) = schema::decode(&bytes).map_err(|problems| malformed(&path, &problems))?;
@@ -80,7 +81,7 @@ impl Loader<'_> {
                     self.document.references.insert(setting.yaml, found.text.trim().to_owned());
                 }
                 self.document.origins.insert(setting.yaml, resolved.origin);
-                let value = Value::Text(Text { text: resolved.text, line: found.line });
+                let value = Value::Text(Text { text: resolved.text, at: found.at });
                 self.document.values.insert(setting.yaml, value);
             }
             Err(reason) => {
@@ -89,41 +90,41 @@ impl Loader<'_> {
                 } else {
                     ErrorKind::Document
                 };
-                let message = self.broken_value(setting.yaml, found.line, &reason);
+                let message = self.broken_value(setting.yaml, found.at, &reason);
                 self.findings.error(kind, message);
                 self.document.broken.insert(setting.yaml);
             }
         }
     }
 
-    pub(crate) fn broken_value(&self, key: &str, line: usize, reason: &str) -> String {
+    pub(crate) fn broken_value(&self, key: &str, at: At, reason: &str) -> String {
         // "cannot be empty" reads on from the key; other reasons need a colon.
         let colon = if reason.starts_with("cannot") || reason.starts_with("must") { "" } else { ":" };
-        format!("config file {} line {line}: {key}{colon} {reason}", self.document.path)
+        format!("config file {} {at}: {key}{colon} {reason}", self.document.path)
     }
 
     fn resolve_entries(&mut self, setting: &'static Setting) {
-        let Some(Value::Entries(line, entries)) = self.in_document(setting).cloned() else { return };
+        let Some(Value::Entries(at, entries)) = self.in_document(setting).cloned() else { return };
         let mut good = Vec::with_capacity(entries.len());
         for mut entry in entries {
             match self.resolve_entry(&mut entry) {
                 Ok(()) => good.push(entry),
-                Err((field, line, reason)) => {
+                Err((field, at, reason)) => {
                     let key = format!("{}[{}].{field}", setting.yaml, entry.index);
-                    let message = self.broken_value(&key, line, &reason);
+                    let message = self.broken_value(&key, at, &reason);
                     self.findings.error(ErrorKind::Document, message);
                     self.document.broken.insert(setting.yaml);
                 }
             }
         }
-        self.document.values.insert(setting.yaml, Value::Entries(line, good));
+        self.document.values.insert(setting.yaml, Value::Entries(at, good));
     }
 
-    fn resolve_entry(&self, entry: &mut Entry) -> Result<(), (&'static str, usize, String)> {
+    fn resolve_entry(&self, entry: &mut Entry) -> Result<(), (&'static str, At, String)> {
         for field in ["url", "command"] {
             if let Some(found) = entry.fields.get_mut(field) {
                 let resolved = reference::value(&found.text, self.environment);
-                found.text = resolved.map_err(|reason| (field, found.line, reason))?.text;
+                found.text = resolved.map_err(|reason| (field, found.at, reason))?.text;
             }
         }
         if let Some(found) = entry.fields.get("unix_socket") {
@@ -133,7 +134,7 @@ impl Loader<'_> {
                 Ok(None) => "cannot be empty".to_owned(),
                 Err(reason) => reason,
             };
-            return Err(("unix_socket", found.line, reason));
+            return Err(("unix_socket", found.at, reason));
         }
         Ok(())
     }
@@ -146,13 +147,24 @@ impl Loader<'_> {
         let Some(Value::Headers(_, pairs)) = self.in_document(setting).cloned() else { return };
         let mut list = headers::Collector::new(setting);
         for (name, value) in pairs {
-            let source = self.document.place(setting.yaml, value.line);
+            let source = self.document.place(setting.yaml, value.at);
             list.add(&name, &value.text, &source, self);
             if !reference::is_reference(&value.text) {
                 self.secret_is_literal_in_document(setting.yaml);
             }
         }
         self.document.headers.insert(setting.yaml, list.finish());
+    }
+}
+
+/// What to do about a document that cannot be read.
+fn advice(selection: &Selection, error: &std::io::Error) -> &'static str {
+    match (error.kind(), selection) {
+        (std::io::ErrorKind::NotFound, Selection::Profile { .. }) => {
+            "; `tunnel-client profiles list` shows the profiles there are, `tunnel-client init` writes one"
+        }
+        (std::io::ErrorKind::PermissionDenied, _) => "; let the user that runs tunnel-client read it",
+        _ => "",
     }
 }
 
@@ -173,18 +185,15 @@ pub(crate) fn described(selection: Selection) -> Document {
 ///
 /// # Errors
 ///
-/// A sentence with the line.
+/// A sentence with the place.
 pub fn document_as_json(bytes: &[u8]) -> Result<serde_json::Value, String> {
     let parsed = yaml::decode(bytes).and_then(|text| yaml::parse(&text));
-    parsed
-        .map(|parsed| yaml::to_json(&parsed.root))
-        .map_err(|problem| format!("line {}: {}", problem.line, problem.text))
+    parsed.map(|parsed| yaml::to_json(&parsed.root)).map_err(|problem| problem.to_string())
 }
 
 /// All problems of one document, one a line.
 pub(crate) fn malformed(path: &Path, problems: &[Problem]) -> ConfigError {
-    let lines: Vec<String> =
-        problems.iter().map(|problem| format!("line {}: {}", problem.line, problem.text)).collect();
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let text = match &lines[..] {
         [only] => only.clone(),
         _ => format!("\n  {}", lines.join("\n  ")),

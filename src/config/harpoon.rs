@@ -75,11 +75,11 @@ impl Loader<'_> {
         {
             whole = !self.document.broken.contains(setting.yaml);
             for entry in entries {
-                let place = self.document.place(&format!("{}[{}]", setting.yaml, entry.index), entry.line);
+                let place = self.document.place(&format!("{}[{}]", setting.yaml, entry.index), entry.at);
                 let parts = fields.iter().filter_map(|field| {
                     Some((field.key, entry.fields.get(field.yaml)?.text.trim().to_owned()))
                 });
-                found.push((Ok(parts.collect()), place));
+                found.push((complete(parts.collect()), place));
             }
         }
         let mut targets: Vec<HarpoonTarget> = Vec::with_capacity(found.len());
@@ -107,13 +107,15 @@ impl Loader<'_> {
         if !is_label(label) {
             return Err(format!("label must match ^[a-z0-9][a-z0-9_-]{{0,63}}$, and {label:?} does not"));
         }
+        let spelled = url.trim().to_owned();
         let url = urls::absolute_http(url).map_err(|reason| format!("{label}: invalid url: {reason}"))?;
         if url.scheme() != "https" && !plaintext {
             return Err(format!("{label}: https is required; --harpoon.allow-plaintext-http accepts http"));
         }
         let unix_socket = reference::path(part("unix-socket"), self.environment)
             .map_err(|reason| format!("{label}: unix-socket: {reason}"))?;
-        Ok(HarpoonTarget { label: label.to_owned(), url, unix_socket, description: part("desc").to_owned() })
+        let (label, description) = (label.to_owned(), part("desc").to_owned());
+        Ok(HarpoonTarget { label, url, spelled, unix_socket, description })
     }
 
     /// Whether the HTTP transport is on; `None` was reported.
@@ -183,6 +185,16 @@ fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL_CHARS
         && text.bytes().next().is_some_and(inner)
         && text.bytes().all(|b| inner(b) || b == b'_' || b == b'-')
+}
+
+/// The parts of an entry of the document, if it has those that every entry needs.
+fn complete(parts: Parts) -> Result<Parts, String> {
+    let given = |key: &str| parts.get(key).filter(|text| !text.is_empty());
+    match (given("label"), given("url")) {
+        (None, _) => Err("harpoon.targets entry requires label".to_owned()),
+        (Some(label), None) => Err(format!("harpoon.targets entry {label:?} requires url")),
+        _ => Ok(parts),
+    }
 }
 
 /// Keys and values of an entry's text, and the keys that nobody knows.

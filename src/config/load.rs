@@ -112,7 +112,10 @@ impl Loader<'_> {
         if let (Some(level), Some(None)) = (level, format)
             && level != LogLevel::Info
         {
-            let message = "log level requires 'struct-text' or 'json' log format: set --log.format, LOG_FORMAT or log.format";
+            let source = self.source(&settings::LOG_LEVEL);
+            let message = format!(
+                "log level requires 'struct-text' or 'json' log format: set --log.format, LOG_FORMAT or log.format ({source} is not info)"
+            );
             self.findings.error(ErrorKind::Other, message);
         }
         let http_raw_unsafe = self.boolean(&settings::LOG_HTTP_RAW_UNSAFE);
@@ -126,7 +129,9 @@ impl Loader<'_> {
             "struct-text" => Some(Some(LogFormat::StructText)),
             "json" => Some(Some(LogFormat::Json)),
             _ => {
-                let message = format!("unsupported log format {:?}: use struct-text or json", text.trim());
+                let source = self.source(&settings::LOG_FORMAT);
+                let message =
+                    format!("unsupported log format {:?}: use struct-text or json ({source})", text.trim());
                 self.findings.error(ErrorKind::Other, message);
                 None
             }
@@ -139,7 +144,9 @@ impl Loader<'_> {
             .unwrap_or_else(|| settings::LOG_LEVEL.default.to_owned());
         let level = log_level(text.trim());
         if level.is_none() {
-            let message = format!("parse log level {:?}: use debug, info, warn or error", text.trim());
+            let source = self.source(&settings::LOG_LEVEL);
+            let message =
+                format!("parse log level {:?}: use debug, info, warn or error ({source})", text.trim());
             self.findings.error(ErrorKind::Other, message);
         }
         level

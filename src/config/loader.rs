@@ -12,6 +12,7 @@ use super::error::{ErrorKind, Findings};
 use super::reference::Origin;
 use super::schema::{self, Value};
 use super::settings::{Kind, Separator, Setting};
+use super::yaml::At;
 use super::{Environment, FlagValues, duration, flags};
 use crate::net::HeaderList;
 
@@ -22,7 +23,7 @@ pub(crate) enum Source {
     Flag(&'static str),
     /// An environment variable.
     Variable(&'static str),
-    /// A place of the document, with file and line.
+    /// A place of the document, with file, line and column.
     Document(String),
     /// The built-in default.
     Default,
@@ -83,8 +84,8 @@ pub(crate) struct LoadedDocument {
 }
 
 impl LoadedDocument {
-    pub(crate) fn place(&self, key: &str, line: usize) -> Source {
-        Source::Document(format!("{key} in {} line {line}", self.path))
+    pub(crate) fn place(&self, key: &str, at: At) -> Source {
+        Source::Document(format!("{key} in {} {at}", self.path))
     }
 }
 
@@ -159,7 +160,7 @@ impl<'a> Loader<'a> {
         }
         match self.in_document(setting) {
             Some(Value::Text(found)) if !found.text.is_empty() || setting.empty_variable_counts => {
-                let source = self.document.place(setting.yaml, found.line);
+                let source = self.document.place(setting.yaml, found.at);
                 Lookup::Found(Located { text: found.text.clone(), source })
             }
             _ => Lookup::Absent,
@@ -173,6 +174,15 @@ impl<'a> Loader<'a> {
             Lookup::Absent => Some(Located { text: setting.default.to_owned(), source: Source::Default }),
             Lookup::Broken => None,
         }
+    }
+
+    /// Which layer speaks, for a message about a value that was looked up before.
+    pub(crate) fn source(&mut self, setting: &'static Setting) -> Source {
+        let found = match setting.kind {
+            Kind::List(_) => self.list(setting).found().map(|(_, source)| source),
+            _ => self.text(setting).found().map(|found| found.source),
+        };
+        found.unwrap_or(Source::Default)
     }
 
     /// Text or nothing; blank is nothing.
@@ -262,9 +272,9 @@ impl<'a> Loader<'a> {
             return Lookup::Broken;
         }
         match self.in_document(setting) {
-            Some(Value::List(line, items)) => {
+            Some(Value::List(at, items)) => {
                 let texts = items.iter().map(|item| item.text.clone()).collect();
-                Lookup::Found((texts, self.document.place(setting.yaml, *line)))
+                Lookup::Found((texts, self.document.place(setting.yaml, *at)))
             }
             _ => Lookup::Absent,
         }

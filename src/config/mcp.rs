@@ -172,7 +172,7 @@ impl Loader<'_> {
                 });
                 let place = format!("{}[{}]", setting.yaml, entry.index);
                 let parts = parts.filter(|(_, text)| !text.is_empty()).collect();
-                found.push((parts, self.document.place(&place, entry.line)));
+                found.push((parts, self.document.place(&place, entry.at)));
             }
         }
         (!self.document.broken.contains(setting.yaml)).then_some(found)
@@ -264,7 +264,8 @@ impl Loader<'_> {
                 ),
                 _ => continue,
             };
-            self.findings.error(ErrorKind::Other, wrong);
+            let source = self.source(&settings::CONTROL_PLANE_POLL_CHANNELS);
+            self.findings.error(ErrorKind::Other, format!("{wrong} ({source})"));
         }
     }
 }

@@ -24,6 +24,7 @@ mod proxy;
 mod reference;
 mod samples;
 mod schema;
+mod secrets;
 mod select;
 pub mod settings;
 #[cfg(test)]

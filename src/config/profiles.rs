@@ -3,6 +3,7 @@
 //! Invariant: a profile is written only after it was validated, with mode 0600, and a failure leaves the
 //! stored one as it was.
 
+use crate::order;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
@@ -98,7 +99,7 @@ pub fn list_profiles(directory: &Path) -> Result<Vec<Profile>, ProfileError> {
             profiles.push(Profile { name: name.to_owned(), path });
         }
     }
-    profiles.sort_by(|a, b| a.name.cmp(&b.name));
+    order::sort_by(&mut profiles, |a, b| a.name.cmp(&b.name));
     Ok(profiles)
 }
 

@@ -1,22 +1,22 @@
 //! The document's content, checked against the settings table.
 //!
 //! The shape of the document is the table's `yaml` column; nothing else describes it. All problems of
-//! one document are collected, each with its line.
+//! one document are collected, each with its place.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::settings::{ALL, Field, Kind, Setting};
-use super::yaml::{self, Node, Problem, Spot};
+use super::yaml::{self, At, Node, Problem, Spot};
 
 /// The only version of the format.
 const VERSION: &str = "1";
 
-/// Text and its line.
+/// Text and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Text {
     pub(crate) text: String,
-    pub(crate) line: usize,
+    pub(crate) at: At,
 }
 
 /// The value of one setting in the document.
@@ -24,18 +24,18 @@ pub(crate) struct Text {
 pub(crate) enum Value {
     /// Also booleans (`true`, `false`) and integers (decimal).
     Text(Text),
-    /// A list and its line.
-    List(usize, Vec<Text>),
-    /// Names and values, and the line.
-    Headers(usize, Vec<(String, Text)>),
-    /// Entries and the line.
-    Entries(usize, Vec<Entry>),
+    /// A list and where it stands.
+    List(At, Vec<Text>),
+    /// Names and values, and where they stand.
+    Headers(At, Vec<(String, Text)>),
+    /// Entries and where they stand.
+    Entries(At, Vec<Entry>),
 }
 
 /// One entry, by the document's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) line: usize,
+    pub(crate) at: At,
     /// Position in the document's list, counting from 0.
     pub(crate) index: usize,
     pub(crate) fields: BTreeMap<&'static str, Text>,
@@ -60,7 +60,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Values, bool), Vec<Problem>> {
         && version.text != VERSION
     {
         let text = format!("unsupported config_version {} (only {VERSION} exists)", version.text);
-        reader.problems.push(Problem::new(version.line, text));
+        reader.problems.push(Problem::new(version.at, text));
     }
     if reader.problems.is_empty() { Ok((reader.values, parsed.more)) } else { Err(reader.problems) }
 }
@@ -72,8 +72,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn problem(&mut self, line: usize, text: impl Into<String>) {
-        let problem = Problem::new(line, text);
+    fn problem(&mut self, at: At, text: impl Into<String>) {
+        let problem = Problem::new(at, text);
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -82,7 +82,7 @@ impl Reader {
     fn section(&mut self, path: &str, spot: &Spot) {
         let Node::Mapping(pairs) = &spot.node else {
             let place = if path.is_empty() { "the document" } else { path };
-            return self.problem(spot.line, format!("{place} must be a mapping"));
+            return self.problem(spot.at, format!("{place} must be a mapping"));
         };
         for member in yaml::members(pairs, &mut self.problems) {
             let full = if path.is_empty() { member.key.clone() } else { format!("{path}.{}", member.key) };
@@ -99,7 +99,7 @@ impl Reader {
                 }
             } else {
                 let place = if path.is_empty() { "the document" } else { path };
-                self.problem(member.line, format!("field {} not found in {place}", member.key));
+                self.problem(member.at, format!("field {} not found in {place}", member.key));
             }
         }
     }
@@ -123,23 +123,23 @@ impl Reader {
             Kind::List(_) => {
                 let items = self.elements(name, spot)?;
                 let texts = items.iter().filter_map(|(_, item)| self.text(name, item)).collect();
-                Some(Value::List(spot.line, texts))
+                Some(Value::List(spot.at, texts))
             }
             Kind::Headers => self.headers(name, spot),
             Kind::Entries(_, fields) => {
                 let items = self.elements(name, spot)?;
                 let entries =
                     items.iter().filter_map(|(index, item)| self.entry(name, fields, *index, item)).collect();
-                Some(Value::Entries(spot.line, entries))
+                Some(Value::Entries(spot.at, entries))
             }
         }
     }
 
     fn text(&mut self, name: &str, spot: &Spot) -> Option<Text> {
         match &spot.node {
-            Node::Scalar { text, .. } => Some(Text { text: text.clone(), line: spot.line }),
+            Node::Scalar { text, .. } => Some(Text { text: text.clone(), at: spot.at }),
             Node::Sequence(_) | Node::Mapping(_) => {
-                self.problem(spot.line, format!("{name} must be text"));
+                self.problem(spot.at, format!("{name} must be text"));
                 None
             }
         }
@@ -155,14 +155,14 @@ impl Reader {
         match &spot.node {
             Node::Scalar { text, plain: true } => {
                 if let Some(text) = parse(text) {
-                    return Some(Text { text, line: spot.line });
+                    return Some(Text { text, at: spot.at });
                 }
-                self.problem(spot.line, format!("{name} must be {what}"));
+                self.problem(spot.at, format!("{name} must be {what}"));
             }
             Node::Scalar { text, plain: false } if parse(text).is_some() => {
-                self.problem(spot.line, format!("{name} must be {what}; remove the quotes"));
+                self.problem(spot.at, format!("{name} must be {what}; remove the quotes"));
             }
-            _ => self.problem(spot.line, format!("{name} must be {what}")),
+            _ => self.problem(spot.at, format!("{name} must be {what}")),
         }
         None
     }
@@ -170,7 +170,7 @@ impl Reader {
     /// The elements of a list that are not null, with their positions.
     fn elements(&mut self, name: &str, spot: &Spot) -> Option<Vec<(usize, Rc<Spot>)>> {
         let Node::Sequence(items) = &spot.node else {
-            self.problem(spot.line, format!("{name} must be a list"));
+            self.problem(spot.at, format!("{name} must be a list"));
             return None;
         };
         Some(
@@ -185,31 +185,31 @@ impl Reader {
 
     fn headers(&mut self, name: &str, spot: &Spot) -> Option<Value> {
         let Node::Mapping(pairs) = &spot.node else {
-            self.problem(spot.line, format!("{name} must be a mapping of header names to values"));
+            self.problem(spot.at, format!("{name} must be a mapping of header names to values"));
             return None;
         };
         let mut headers = Vec::new();
         for member in yaml::members(pairs, &mut self.problems) {
             let value = if member.value.is_null() {
-                Some(Text { text: String::new(), line: member.line })
+                Some(Text { text: String::new(), at: member.at })
             } else {
                 self.text(name, &member.value)
             };
             headers.extend(value.map(|value| (member.key, value)));
         }
-        Some(Value::Headers(spot.line, headers))
+        Some(Value::Headers(spot.at, headers))
     }
 
     fn entry(&mut self, name: &str, fields: &'static [Field], index: usize, spot: &Spot) -> Option<Entry> {
         let place = format!("{name}[{index}]");
         let Node::Mapping(pairs) = &spot.node else {
-            self.problem(spot.line, format!("{place} must be a mapping"));
+            self.problem(spot.at, format!("{place} must be a mapping"));
             return None;
         };
-        let mut entry = Entry { line: spot.line, index, fields: BTreeMap::new() };
+        let mut entry = Entry { at: spot.at, index, fields: BTreeMap::new() };
         for member in yaml::members(pairs, &mut self.problems) {
             let Some(field) = fields.iter().find(|field| field.yaml == member.key) else {
-                self.problem(member.line, format!("field {} not found in {place}", member.key));
+                self.problem(member.at, format!("field {} not found in {place}", member.key));
                 continue;
             };
             if !member.value.is_null()
@@ -221,7 +221,7 @@ impl Reader {
         for field in fields.iter().filter(|field| field.required && !entry.fields.contains_key(field.yaml)) {
             // A malformed value was reported already; only a missing one is news.
             if !pairs.iter().any(|(key, value)| is_key(key, field.yaml) && !value.is_null()) {
-                self.problem(spot.line, format!("{place}.{} is required and cannot be empty", field.yaml));
+                self.problem(spot.at, format!("{place}.{} is required and cannot be empty", field.yaml));
             }
         }
         Some(entry)
@@ -239,7 +239,7 @@ mod tests {
     fn problems(text: &str) -> Vec<String> {
         match decode(text.as_bytes()) {
             Ok(values) => panic!("accepted: {values:?}"),
-            Err(problems) => problems.into_iter().map(|p| format!("line {}: {}", p.line, p.text)).collect(),
+            Err(problems) => problems.into_iter().map(|p| p.to_string()).collect(),
         }
     }
 
@@ -267,9 +267,9 @@ mod tests {
                 "config_version: 1\nx-anchors: {}\nlog:\n  level: info\n  colour: red\nmcp:\n  server_urls:\n    - url: http://a\n      tls: x\n"
             ),
             [
-                "line 2: field x-anchors not found in the document",
-                "line 5: field colour not found in log",
-                "line 9: field tls not found in mcp.server_urls[0]",
+                "line 2 column 1: field x-anchors not found in the document",
+                "line 5 column 3: field colour not found in log",
+                "line 9 column 7: field tls not found in mcp.server_urls[0]",
             ]
         );
     }
@@ -281,12 +281,12 @@ mod tests {
         );
         for part in [
             "unsupported config_version 2",
-            "line 2: log must be a mapping",
-            "line 5: key \"tunnel_id\" is already defined at line 4",
-            "line 6: control_plane.max_inflight_requests must be an integer; remove the quotes",
-            "line 7: control_plane.poll_channels must be a list",
-            "line 9: admin_ui.open_browser must be a boolean (true or false); remove the quotes",
-            "line 10: admin_ui.log_buffer_events must be an integer",
+            "line 2 column 6: log must be a mapping",
+            "line 5 column 3: key \"tunnel_id\" is already defined at line 4 column 3",
+            "line 6 column 26: control_plane.max_inflight_requests must be an integer; remove the quotes",
+            "line 7 column 18: control_plane.poll_channels must be a list",
+            "line 9 column 17: admin_ui.open_browser must be a boolean (true or false); remove the quotes",
+            "line 10 column 22: admin_ui.log_buffer_events must be an integer",
         ] {
             assert!(found.iter().any(|line| line.contains(part)), "{part} in {found:#?}");
         }
@@ -325,8 +325,8 @@ mod tests {
         assert_eq!(
             problems("mcp:\n  server_urls:\n    - channel: main\n    - ~\n  commands: [{command: ~}]\n"),
             [
-                "line 3: mcp.server_urls[0].url is required and cannot be empty",
-                "line 5: mcp.commands[0].command is required and cannot be empty",
+                "line 3 column 7: mcp.server_urls[0].url is required and cannot be empty",
+                "line 5 column 14: mcp.commands[0].command is required and cannot be empty",
             ]
         );
     }

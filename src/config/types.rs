@@ -267,8 +267,10 @@ pub struct Harpoon {
 pub struct HarpoonTarget {
     /// Its name.
     pub label: String,
-    /// Its base URL.
+    /// Its URL, as the URL standard reads it.
     pub url: Url,
+    /// The same exactly as it was written: what the allow-list compares.
+    pub spelled: String,
     /// Dialled instead of the URL's host.
     pub unix_socket: Option<PathBuf>,
     /// For humans.

@@ -9,6 +9,7 @@ use super::error::{ConfigErrors, ErrorKind};
 use super::loader::Loader;
 use super::schema::{self, Entry, Text, Value};
 use super::settings::{self, Kind, Reference, Setting};
+use super::yaml::At;
 use super::{Environment, FlagValues, document, headers, reference};
 
 /// Checks a document's bytes; `path` only names it in messages.
@@ -66,7 +67,7 @@ impl Loader<'_> {
                     Ok(()) => None,
                 };
                 if wrong.is_some() || reference::is_reference(&found.text) {
-                    self.set_aside(setting, wrong.map(|reason| (found.line, reason)));
+                    self.set_aside(setting, wrong.map(|reason| (found.at, reason)));
                 }
             }
             (Reference::Path, Value::Text(found)) => {
@@ -74,7 +75,7 @@ impl Loader<'_> {
                     [settings::CONTROL_PLANE_CLIENT_CERT.yaml, settings::CONTROL_PLANE_CLIENT_KEY.yaml];
                 let wrong =
                     reference::check_form(&found.text).err().filter(|_| strict.contains(&setting.yaml));
-                self.set_aside(setting, wrong.map(|reason| (found.line, reason)));
+                self.set_aside(setting, wrong.map(|reason| (found.at, reason)));
             }
             (Reference::Proxy, Value::Text(found)) if found.text.trim().starts_with("env:") => {
                 self.set_aside(setting, None);
@@ -82,19 +83,19 @@ impl Loader<'_> {
             (Reference::Header, Value::Headers(_, pairs)) => {
                 let mut list = headers::Collector::new(setting);
                 for (name, value) in &pairs {
-                    let source = self.document.place(setting.yaml, value.line);
+                    let source = self.document.place(setting.yaml, value.at);
                     list.check_only(name, &value.text, &source, &mut self.findings);
                 }
                 self.set_aside(setting, None);
             }
-            (Reference::Entry, Value::Entries(line, entries)) => self.settle_entries(setting, line, entries),
+            (Reference::Entry, Value::Entries(at, entries)) => self.settle_entries(setting, at, entries),
             _ => {}
         }
     }
 
-    fn set_aside(&mut self, setting: &'static Setting, wrong: Option<(usize, String)>) {
-        if let Some((line, reason)) = wrong {
-            let message = self.broken_value(setting.yaml, line, &reason);
+    fn set_aside(&mut self, setting: &'static Setting, wrong: Option<(At, String)>) {
+        if let Some((at, reason)) = wrong {
+            let message = self.broken_value(setting.yaml, at, &reason);
             self.findings.error(ErrorKind::Document, message);
         }
         self.document.values.remove(setting.yaml);
@@ -102,13 +103,13 @@ impl Loader<'_> {
     }
 
     /// Leaves the entries with what can be judged: a reference becomes a value that always fits.
-    fn settle_entries(&mut self, setting: &'static Setting, line: usize, entries: Vec<Entry>) {
+    fn settle_entries(&mut self, setting: &'static Setting, at: At, entries: Vec<Entry>) {
         let Kind::Entries(_, fields) = setting.kind else { return };
         let mut kept = Vec::with_capacity(entries.len());
         for mut entry in entries {
             let mut whole = true;
             for field in fields {
-                let Some(Text { text, line }) = entry.fields.get(field.yaml).cloned() else { continue };
+                let Some(Text { text, at }) = entry.fields.get(field.yaml).cloned() else { continue };
                 let key = format!("{}[{}].{}", setting.yaml, entry.index, field.yaml);
                 let (judged, stand_in) = match field.yaml {
                     "url" => (true, Some("https://referenced.invalid")),
@@ -121,12 +122,12 @@ impl Loader<'_> {
                     _ => continue,
                 };
                 if judged && let Err(reason) = reference::check_form(&text) {
-                    let message = self.broken_value(&key, line, &reason);
+                    let message = self.broken_value(&key, at, &reason);
                     self.findings.error(ErrorKind::Document, message);
                     whole = false;
                 }
                 if let Some(stand_in) = stand_in.filter(|_| reference::is_reference(&text)) {
-                    entry.fields.insert(field.yaml, Text { text: stand_in.to_owned(), line });
+                    entry.fields.insert(field.yaml, Text { text: stand_in.to_owned(), at });
                 }
             }
             // Whether the files can be read is for the run; that both are named is not.
@@ -138,14 +139,14 @@ impl Loader<'_> {
             };
             if let Some(missing) = missing {
                 let key = format!("{}[{}]", setting.yaml, entry.index);
-                let message = self.broken_value(&key, entry.line, missing);
+                let message = self.broken_value(&key, entry.at, missing);
                 self.findings.error(ErrorKind::Document, message);
             }
             if whole {
                 kept.push(entry);
             }
         }
-        self.document.values.insert(setting.yaml, Value::Entries(line, kept));
+        self.document.values.insert(setting.yaml, Value::Entries(at, kept));
     }
 }
 

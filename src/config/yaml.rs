@@ -1,22 +1,46 @@
-//! A YAML document as a tree that knows the line of everything in it.
+//! A YAML document as a tree that knows the place of everything in it.
 //!
 //! Only the first document of a stream is read. Aliases share their target; sizes and depths count
 //! what they expand to, so that no document can grow beyond the bounds below by repeating itself.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::Rc;
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag, options};
+use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Tag, options};
 
 /// Nodes of a document with all aliases expanded.
 const MAX_NODES: usize = 100_000;
 /// Collections inside one another.
 const MAX_DEPTH: usize = 64;
 
-/// A node and the line it starts on.
+/// A place of the document, counting from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) line: usize,
+    /// In characters.
+    pub(crate) column: usize,
+}
+
+impl At {
+    /// The first character.
+    const START: At = At { line: 1, column: 1 };
+
+    fn of(marker: &Marker) -> At {
+        At { line: marker.line(), column: marker.col() + 1 }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} column {}", self.line, self.column)
+    }
+}
+
+/// A node and where it starts.
 #[derive(Debug)]
 pub(crate) struct Spot {
-    pub(crate) line: usize,
+    pub(crate) at: At,
     pub(crate) node: Node,
     size: usize,
     depth: usize,
@@ -33,16 +57,22 @@ pub(crate) enum Node {
     Mapping(Vec<(Rc<Spot>, Rc<Spot>)>),
 }
 
-/// A problem and its line.
+/// A problem and where it is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    pub(crate) line: usize,
+    pub(crate) at: At,
     pub(crate) text: String,
 }
 
 impl Problem {
-    pub(crate) fn new(line: usize, text: impl Into<String>) -> Problem {
-        Problem { line, text: text.into() }
+    pub(crate) fn new(at: At, text: impl Into<String>) -> Problem {
+        Problem { at, text: text.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.text)
     }
 }
 
@@ -61,14 +91,14 @@ impl Spot {
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    fn leaf(line: usize, text: String, plain: bool) -> Spot {
-        Spot { line, node: Node::Scalar { text, plain }, size: 1, depth: 1 }
+    fn leaf(at: At, text: String, plain: bool) -> Spot {
+        Spot { at, node: Node::Scalar { text, plain }, size: 1, depth: 1 }
     }
 }
 
 /// A collection that is not finished yet.
 struct Open {
-    line: usize,
+    at: At,
     anchor: usize,
     mapping: bool,
     children: Vec<Rc<Spot>>,
@@ -90,19 +120,19 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Problem> {
     let mut anchors: HashMap<usize, Rc<Spot>> = HashMap::new();
     let mut root: Option<Rc<Spot>> = None;
     while let Some(next) = parser.next_event() {
-        let (event, span) = next.map_err(|error| Problem::new(error.marker().line(), error.info()))?;
-        let line = span.start.line();
+        let (event, span) = next.map_err(|error| Problem::new(At::of(error.marker()), error.info()))?;
+        let at = At::of(&span.start);
         let (spot, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = is_plain(style, tag.as_deref(), &text);
-                (Spot::leaf(line, text.into_owned(), plain), anchor)
+                (Spot::leaf(at, text.into_owned(), plain), anchor)
             }
             Event::SequenceStart(_, anchor, _) => {
-                open.push(Open { line, anchor, mapping: false, children: Vec::new() });
+                open.push(Open { at, anchor, mapping: false, children: Vec::new() });
                 continue;
             }
             Event::MappingStart(_, anchor, _) => {
-                open.push(Open { line, anchor, mapping: true, children: Vec::new() });
+                open.push(Open { at, anchor, mapping: true, children: Vec::new() });
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
@@ -114,7 +144,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Problem> {
             },
             Event::Alias(target) => {
                 let Some(spot) = anchors.get(&target).cloned() else {
-                    return Err(Problem::new(line, "an anchor contains itself"));
+                    return Err(Problem::new(at, "an anchor contains itself"));
                 };
                 place(spot, &mut open, &mut root);
                 continue;
@@ -128,7 +158,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, Problem> {
         }
         place(spot, &mut open, &mut root);
     }
-    let root = root.ok_or_else(|| Problem::new(1, "the document is empty (end of input)"))?;
+    let root = root.ok_or_else(|| Problem::new(At::START, "the document is empty (end of input)"))?;
     let more = matches!(parser.next_event(), Some(Ok((Event::DocumentStart(..), _))));
     Ok(Parsed { root, more })
 }
@@ -153,10 +183,10 @@ fn closed(open: Open) -> Result<Spot, Problem> {
     let size = open.children.iter().fold(1usize, |sum, child| sum.saturating_add(child.size));
     let depth = 1 + open.children.iter().map(|child| child.depth).max().unwrap_or(0);
     if size > MAX_NODES {
-        return Err(Problem::new(open.line, "the document is too large, or its aliases expand excessively"));
+        return Err(Problem::new(open.at, "the document is too large, or its aliases expand excessively"));
     }
     if depth > MAX_DEPTH {
-        return Err(Problem::new(open.line, "the document is nested too deeply"));
+        return Err(Problem::new(open.at, "the document is nested too deeply"));
     }
     let node = if open.mapping {
         let mut pairs = Vec::with_capacity(open.children.len() / 2);
@@ -168,14 +198,14 @@ fn closed(open: Open) -> Result<Spot, Problem> {
     } else {
         Node::Sequence(open.children)
     };
-    Ok(Spot { line: open.line, node, size, depth })
+    Ok(Spot { at: open.at, node, size, depth })
 }
 
 /// One key of a mapping after merging.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) key: String,
-    pub(crate) line: usize,
+    pub(crate) at: At,
     pub(crate) value: Rc<Spot>,
 }
 
@@ -186,7 +216,7 @@ pub(crate) fn members(pairs: &[(Rc<Spot>, Rc<Spot>)], problems: &mut Vec<Problem
     let mut merges: Vec<&Rc<Spot>> = Vec::new();
     for (key, value) in pairs {
         let Node::Scalar { text, plain } = &key.node else {
-            problems.push(Problem::new(key.line, "a key must be a scalar"));
+            problems.push(Problem::new(key.at, "a key must be a scalar"));
             continue;
         };
         if *plain && text == "<<" {
@@ -194,11 +224,11 @@ pub(crate) fn members(pairs: &[(Rc<Spot>, Rc<Spot>)], problems: &mut Vec<Problem
             continue;
         }
         if let Some(first) = members.iter().find(|member| member.key == *text) {
-            let text = format!("key {text:?} is already defined at line {}", first.line);
-            problems.push(Problem::new(key.line, text));
+            let text = format!("key {text:?} is already defined at {}", first.at);
+            problems.push(Problem::new(key.at, text));
             continue;
         }
-        members.push(Member { key: text.clone(), line: key.line, value: Rc::clone(value) });
+        members.push(Member { key: text.clone(), at: key.at, value: Rc::clone(value) });
     }
     for merge in merges {
         match &merge.node {
@@ -207,11 +237,11 @@ pub(crate) fn members(pairs: &[(Rc<Spot>, Rc<Spot>)], problems: &mut Vec<Problem
                 for source in sources {
                     match &source.node {
                         Node::Mapping(pairs) => add_merged(pairs, &mut members, problems),
-                        _ => problems.push(Problem::new(source.line, "a merge key needs mappings")),
+                        _ => problems.push(Problem::new(source.at, "a merge key needs mappings")),
                     }
                 }
             }
-            Node::Scalar { .. } => problems.push(Problem::new(merge.line, "a merge key needs a mapping")),
+            Node::Scalar { .. } => problems.push(Problem::new(merge.at, "a merge key needs a mapping")),
         }
     }
     members
@@ -281,7 +311,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<String, Problem> {
         let units = bytes[2..].chunks_exact(2).map(|pair| order([pair[0], pair[1]]));
         char::decode_utf16(units)
             .collect::<Result<String, _>>()
-            .map_err(|_| Problem::new(1, "invalid UTF-16"))
+            .map_err(|_| Problem::new(At::START, "invalid UTF-16"))
     };
     match bytes {
         [0xFF, 0xFE, ..] => utf16(u16::from_le_bytes),
@@ -293,8 +323,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<String, Problem> {
 
 fn utf8(bytes: &[u8]) -> Result<String, Problem> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-        Problem::new(line, "invalid UTF-8")
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let last = good.rsplit('\n').next().unwrap_or_default();
+        let at = At { line: 1 + good.matches('\n').count(), column: 1 + last.chars().count() };
+        Problem::new(at, "invalid UTF-8")
     })
 }
 
@@ -342,7 +374,10 @@ mod tests {
     #[test]
     fn duplicate_keys_name_both_lines() {
         let (_, problems) = keys("a: 1\nb: 2\na: 3\n");
-        assert_eq!(problems, [Problem::new(3, "key \"a\" is already defined at line 1")]);
+        assert_eq!(
+            problems,
+            [Problem::new(At { line: 3, column: 1 }, "key \"a\" is already defined at line 1 column 1")]
+        );
     }
 
     #[test]
@@ -385,6 +420,6 @@ mod tests {
         assert_eq!(decode(b"\xEF\xBB\xBFa: 1").unwrap(), "a: 1");
         assert_eq!(decode(b"\xFF\xFEa\0").unwrap(), "a");
         assert_eq!(decode(b"\xFE\xFF\0a").unwrap(), "a");
-        assert_eq!(decode(b"a\nb\xFF").unwrap_err().line, 2);
+        assert_eq!(decode(b"a\nb\xFF").unwrap_err().at, At { line: 2, column: 2 });
     }
 }

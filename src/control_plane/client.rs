@@ -111,7 +111,7 @@ pub(super) struct Reply {
     pub(super) tunnel_request_id: Option<String>,
     pub(super) retry_after: Option<Duration>,
     body: Body,
-    dump: Option<String>,
+    dump: Option<raw_http::ReplyHead>,
 }
 
 impl Client {
@@ -214,7 +214,10 @@ impl Client {
             tunnel_request_id: text("x-request-id").filter(|id| !id.is_empty()).map(str::to_owned),
             retry_after: text(header::RETRY_AFTER.as_str())
                 .and_then(|text| retry_after(text, SystemTime::now())),
-            dump: self.log_raw_http.then(|| raw_http::response_head(response.status, &response.headers)),
+            dump: self
+                .log_raw_http
+                .then(|| raw_http::reply_head(response.status, &response.headers))
+                .flatten(),
             body: response.body,
         })
     }
@@ -225,7 +228,7 @@ impl Reply {
     pub(super) fn read(mut self, limit: usize) -> Result<Vec<u8>, Error> {
         let body = self.body.read_to_limit(limit);
         if let Some(head) = self.dump {
-            raw_http::log_response(head, &body);
+            raw_http::log_reply(&head, &body);
         }
         body
     }
@@ -234,7 +237,7 @@ impl Reply {
     fn read_error(mut self) -> ErrorDetail {
         let (detail, bytes) = read_error_body(&mut self.body, ERROR_BODY_BYTES);
         if let Some(head) = self.dump {
-            raw_http::log_response(head, &Ok::<_, Error>(bytes));
+            raw_http::log_reply(&head, &Ok::<_, Error>(bytes));
         }
         self.body.drain_within(DRAIN_BYTES, DRAIN_TIME);
         detail

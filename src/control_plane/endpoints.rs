@@ -3,6 +3,7 @@
 //! Of the base URL only scheme, host and port count; the operator's URL path stands between them
 //! and the route. Paths are cleaned lexically and percent-encoded exactly once.
 
+use crate::order;
 use std::fmt;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ impl Endpoints {
         let route = format!("/v1/tunnels/{tunnel_id}");
         let timeout_ms = poll_timeout.as_millis().max(1);
         let mut names: Vec<&str> = channels.unwrap_or_default().iter().map(Channel::as_str).collect();
-        names.sort_unstable();
+        order::sort(&mut names);
         let names: String = names.iter().map(|name| format!("channel={name}&")).collect();
         let poll = base.path(&format!("{route}/poll"));
         let polls = (1..=POLL_LIMIT_MAX)

@@ -1,6 +1,7 @@
 //! Which headers of an MCP reply travel back to the connector.
 
 use crate::net::HeaderList;
+use crate::order;
 
 /// The allow-list, in the spelling of the wire.
 const FORWARDED: [&str; 6] = [
@@ -29,7 +30,7 @@ pub fn filter_response_headers(headers: &HeaderList) -> HeaderList {
         }
         values.extend(headers.iter().filter(|(spelling, _)| spelling.eq_ignore_ascii_case(name)));
         // Stable: values of one spelling stay in their order.
-        values.sort_by_key(|(spelling, _)| *spelling);
+        order::sort_by_key(&mut values, |(spelling, _)| *spelling);
         for (_, value) in values.drain(..).filter(|(_, value)| !value.is_empty()) {
             kept.add(name, value);
         }

@@ -1,5 +1,7 @@
 //! The lines that tell an operator, and scripts, that the client runs and where.
 
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use url::Url;
@@ -11,20 +13,23 @@ use crate::net::{Cancel, Deadline};
 use crate::ops::log::List;
 use crate::redact;
 
-use super::Daemon;
+use super::{Daemon, systemd};
 
 /// How long the "started" line waits for the tunnel's name.
 const METADATA_WAIT: Duration = Duration::from_secs(2);
 /// Granularity of that wait; a stop ends it.
 const METADATA_WAIT_STEP: Duration = Duration::from_millis(50);
-/// Path of the web UI, once the listener serves one; nothing is announced that is not there.
-const UI_PATH: Option<&str> = None;
+/// Path of the web UI.
+const UI_PATH: &str = "/ui";
 
 impl Daemon {
     /// Logs where everything is and that it runs; waits a moment for the tunnel's name, unless `stop`
     /// fires.
-    pub fn announce(&self, config: &Config, stop: &Cancel) {
+    pub fn announce(&mut self, config: &Config, stop: &Cancel) {
         self.summarize(config);
+        if config.admin_ui.open_browser {
+            self.open_browser(&config.secret_variables);
+        }
         let slot = self.metadata.as_ref().map(MetadataFetch::slot).unwrap_or_default();
         let (name, description) = wait_for_name(&slot, stop);
         let (base, id) = (&config.control_plane.base_url, &config.control_plane.tunnel_id);
@@ -43,7 +48,7 @@ impl Daemon {
     fn summarize(&self, config: &Config) {
         let base = self.health_url().unwrap_or_default();
         let at = |path: &str| if base.is_empty() { String::new() } else { format!("{base}{path}") };
-        let (ui, metrics) = (UI_PATH.map(at).unwrap_or_default(), at("/metrics"));
+        let (ui, metrics) = (at(UI_PATH), at("/metrics"));
         if !ui.is_empty() {
             log::info!(target: "adminui", ui_url = ui.as_str(), health_url = base, metrics_url = metrics.as_str();
                 "🌐 WEB UI: {ui}");
@@ -65,8 +70,37 @@ impl Daemon {
             tunnel_id = config.control_plane.tunnel_id.as_str(),
             mcp_target_kind = kind,
             mcp_target_value = value.as_str(),
-            first_failing_dependency = self.state.first_failing_dependency().as_str();
+            first_failing_dependency = self.state.first_failing_dependency().as_str(),
+            // Of an assistant that this client has no part in; scripts read the fields.
+            codex_detected = false,
+            codex_home = "",
+            codex_plugin_installed = false,
+            codex_plugin_dir = "",
+            codex_plugin_install_hint = "";
             "tunnel-client startup summary");
+    }
+}
+
+/// What opens a URL in the user's browser.
+const BROWSER: &str = "xdg-open";
+
+impl Daemon {
+    /// Shows the web UI in a browser, which nothing waits for. No browser could follow the URL of a Unix
+    /// socket.
+    fn open_browser(&mut self, secret_variables: &[String]) {
+        let Some(url) = self.health_url().filter(|url| url.starts_with("http://")) else { return };
+        let mut command = Command::new(BROWSER);
+        command.arg(format!("{url}{UI_PATH}")).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        secret_variables.iter().map(String::as_str).chain(systemd::VARIABLES).for_each(|name| {
+            command.env_remove(name);
+        });
+        match command.spawn() {
+            Ok(browser) => self.browser = Some(browser),
+            Err(error) => {
+                log::warn!(target: "adminui", error:%; "failed to open web UI in browser");
+            }
+        }
     }
 }
 
@@ -91,7 +125,7 @@ fn main_target(config: &Config) -> (&'static str, String) {
     }
 }
 
-fn main_url(config: &Config) -> Option<&Url> {
+pub(super) fn main_url(config: &Config) -> Option<&Url> {
     config.mcp.bindings.iter().find_map(|binding| match &binding.target {
         McpTarget::Http { url, .. } if binding.channel.is_main() => Some(url),
         _ => None,

@@ -10,19 +10,24 @@ use crate::config::{
     CertificatePair, Config, INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE,
     Mcp, McpBinding, McpTarget, ProxySetting, Switch,
 };
+use crate::control_plane::DeclaredChannels;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::{HttpBinding, HttpObserver, HttpTarget};
 use crate::mcp::stdio::{Redactor, StdioBinding, StdioTarget};
 use crate::net::{
     Cancel, ClientCertificate, HttpClient, Limits, Origin, OriginCertificate, ProxyPolicy, ProxyUrl, Route,
-    Trust, Via,
+    Trust, Via, is_no_server_address,
 };
 
+use super::callouts::{self, Callouts};
 use super::routes::{self, KnownRoute};
+use super::systemd;
 
 /// Idle connections to the control plane beyond one for each worker: the poll's and the metadata's.
 const SPARE_CONNECTIONS: usize = 2;
+/// Idle connections kept to authorization servers.
+const OUTSIDE_CONNECTIONS: usize = 1;
 
 /// Loaded and checked, nothing opened.
 pub struct Material {
@@ -30,7 +35,10 @@ pub struct Material {
     control_plane: Route,
     /// One for each binding of the configuration, in order; none for a child process.
     mcp: Vec<Option<Route>>,
+    /// The way to other origins than the server's of the main channel, for OAuth metadata.
+    outside: Option<Route>,
     routes: Vec<KnownRoute>,
+    callouts: Callouts,
 }
 
 /// A binding that is not started yet.
@@ -65,8 +73,28 @@ impl Material {
         };
         let mcp = config.mcp.bindings.iter().map(|binding| mcp_route(&binding.target, &config.mcp, &trust));
         let mcp: Vec<_> = mcp.collect::<Result<_, _>>()?;
+        let main = config.mcp.bindings.iter().find(|binding| binding.channel.is_main());
+        let outside = main.map(|main| outside_route(&main.target, &trust)).transpose()?.flatten();
         let routes = routes::all(config, &control_plane, &mcp)?;
-        Ok(Material { trust, control_plane, mcp, routes })
+        let callouts = Callouts::load(&config.harpoon)?;
+        Ok(Material { trust, control_plane, mcp, outside, routes, callouts })
+    }
+
+    /// The embedded caller's targets.
+    pub(super) fn callouts(&self) -> &Callouts {
+        &self.callouts
+    }
+
+    /// The channels that are declared to the control plane, those that may come up included if `all`.
+    pub fn declared_channels(&self, config: &Config, all: bool) -> DeclaredChannels {
+        let bindings = config.mcp.bindings.iter().filter(|binding| is_polled(config, &binding.channel));
+        let mut declared: DeclaredChannels = bindings
+            .map(|binding| (binding.channel.clone(), matches!(binding.target, McpTarget::Stdio { .. })))
+            .collect();
+        if callouts::is_polled(config) && (all || self.callouts.registry().is_routable()) {
+            declared.extend(callouts::channel().map(|channel| (channel, true)));
+        }
+        declared
     }
 
     /// Whom TLS trusts.
@@ -108,9 +136,7 @@ impl Material {
         cut: &Cancel,
         observer: Option<Arc<dyn HttpObserver>>,
     ) -> Vec<BuiltBinding> {
-        let polled = |channel: &Channel| {
-            config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
-        };
+        let polled = |channel: &Channel| is_polled(config, channel);
         let with_routes = config.mcp.bindings.iter().zip(&self.mcp);
         with_routes
             .filter_map(|(McpBinding { channel, target }, route)| {
@@ -118,6 +144,10 @@ impl Material {
                 let binding = match (target, route) {
                     (McpTarget::Http { url, .. }, Some(route)) if polled => {
                         let binding = http_binding(channel, url, route, config, cut);
+                        let binding = match self.outside.as_ref().filter(|_| channel.is_main()) {
+                            Some(route) => binding.with_outside(HttpClient::new(route, cut)),
+                            None => binding,
+                        };
                         Binding::Http(match &observer {
                             Some(observer) => binding.with_observer(Arc::clone(observer)),
                             None => binding,
@@ -132,6 +162,10 @@ impl Material {
             })
             .collect()
     }
+}
+
+fn is_polled(config: &Config, channel: &Channel) -> bool {
+    config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
 }
 
 fn http_binding(channel: &Channel, url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
@@ -161,8 +195,9 @@ fn stdio_binding(
     cut: &Cancel,
 ) -> StdioBinding {
     let mcp = &config.mcp;
+    let own = systemd::VARIABLES.map(str::to_owned);
     let target = StdioTarget {
-        hidden_variables: config.secret_variables.clone(),
+        hidden_variables: config.secret_variables.iter().cloned().chain(own).collect(),
         max_message_bytes: mcp.max_message_bytes,
         lifecycle_care: mcp.stdio_lifecycle == Switch::Auto,
         bridge: mcp.protocol_bridge == Switch::Auto,
@@ -204,6 +239,19 @@ fn mcp_route(target: &McpTarget, mcp: &Mcp, trust: &Trust) -> Result<Option<Rout
     }))
 }
 
+/// The way to the metadata that the server at `target` refers to. Neither its socket nor its client
+/// certificate are for them, and nothing but a hostile document would name the host's own surroundings.
+fn outside_route(target: &McpTarget, trust: &Trust) -> Result<Option<Route>, MaterialError> {
+    let McpTarget::Http { url, proxy, .. } = target else { return Ok(None) };
+    let literal = url.host_str().map(|host| host.trim_matches(['[', ']'])).and_then(|host| host.parse().ok());
+    Ok(Some(Route {
+        accept_gzip: true,
+        only_servers: !literal.is_some_and(is_no_server_address),
+        limits: limits(OUTSIDE_CONNECTIONS),
+        ..Route::new(Via::Proxies(policy(proxy)?), trust.clone())
+    }))
+}
+
 fn limits(idle_connections: usize) -> Limits {
     Limits { idle_connections, ..Limits::default() }
 }
@@ -233,6 +281,12 @@ fn origin_certificate(
 
 fn origin_of(url: &Url) -> Option<Origin> {
     url.as_str().parse().ok().and_then(|uri| Origin::of(&uri))
+}
+
+impl MaterialError {
+    pub(super) fn new(cause: impl fmt::Display) -> MaterialError {
+        MaterialError(cause.to_string())
+    }
 }
 
 impl fmt::Display for MaterialError {

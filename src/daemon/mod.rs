@@ -3,33 +3,47 @@
 //! Knows every room, and nothing of command lines. Invariant: what was started is stopped in reverse
 //! order, within the budget, on every path out.
 
+mod administration;
 mod announce;
+mod callouts;
+mod discovering;
 mod material;
 mod observe;
 mod probing;
 mod proxy_checks;
 mod routes;
 mod stopping;
+mod systemd;
 
 use std::fmt;
+use std::path::PathBuf;
+use std::process::Child;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use material::{Material, MaterialError};
+pub use systemd::Notifier;
 
-use crate::config::Config;
-use crate::control_plane::{Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings};
+use crate::config::{Config, McpTarget};
+use crate::control_plane::{
+    Client, MetadataFetch, PollState, Poller, PollerHandle, ServerInfo, Settings, render_server_info,
+};
 use crate::dispatch::{Dispatcher, Setup};
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::net::{Cancel, CancelGuard, Deadline, RouteDescription};
-use crate::ops::listener::{HealthRoutes, Listener, PidFile, Router};
+use crate::ops::listener::{Listener, PidFile};
+use crate::ops::log::LogHandle;
 use crate::ops::{ProxyHealth, State};
 
+use discovering::{Discovering, Subject};
 use observe::Observers;
 use probing::Probing;
 use proxy_checks::ProxyChecks;
+
+/// Workers that the embedded caller's channel adds.
+const EMBEDDED_WORKERS: usize = 1;
 
 /// What a caller may change of a client's ways.
 #[derive(Clone, Debug)]
@@ -40,6 +54,8 @@ pub struct Options {
     pub listen: bool,
     /// All of a stop has to fit in it.
     pub stop_budget: Duration,
+    /// The log, for the admin API.
+    pub log: Option<LogHandle>,
 }
 
 /// A client that runs.
@@ -58,10 +74,12 @@ pub struct Daemon {
     metadata: Option<MetadataFetch>,
     poller: Option<PollerHandle>,
     probing: Option<Probing>,
+    discovering: Option<Discovering>,
     pid_file: Option<PidFile>,
     proxy_health: Arc<ProxyHealth>,
     proxy_checks: Option<ProxyChecks>,
     trust_summary: Option<JoinHandle<()>>,
+    browser: Option<Child>,
 }
 
 /// The client could not be started; what had been started is stopped again.
@@ -116,9 +134,11 @@ impl Daemon {
             metadata: None,
             poller: None,
             probing: None,
+            discovering: None,
             pid_file: None,
             proxy_checks: None,
             trust_summary: None,
+            browser: None,
         };
         match daemon.start_parts(config, material) {
             Ok(()) => Ok(daemon),
@@ -133,18 +153,30 @@ impl Daemon {
 
     fn start_parts(&mut self, config: &Config, material: Material) -> Result<(), StartError> {
         let observer = Arc::clone(&self.observers) as _;
-        let built = material.all_bindings(config, &self.mcp_cut, Some(observer));
+        let mut built = material.all_bindings(config, &self.mcp_cut, Some(observer));
+        let harpoon = material.callouts().server(config, &material, &self.observers, &self.mcp_cut);
+        built.extend(callouts::binding(&harpoon, callouts::is_polled(config)));
         let bindings: Vec<_> = built
             .iter()
             .filter(|built| built.polled)
             .map(|built| (built.channel.clone(), Arc::clone(&built.binding)))
             .collect();
         // First, since it may refuse: nothing is opened or run for channels that cannot be declared.
-        let client = Arc::new(self.client(config, &material, &bindings)?);
+        let client = Arc::new(self.client(config, &material)?);
         routes::log_all(material.routes());
+        let main =
+            bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
+        let wait = config.mcp.startup_wait_timeout;
+        let subject = Subject {
+            main: main.clone(),
+            unix_socket: main_socket(config),
+            register: material.callouts().register(),
+        };
+        let discovering = Discovering::prepare(subject, &self.mcp_cut, &self.state);
         if self.options.listen {
-            self.open_listener(config)?;
+            self.open_listener(config, &material, &built, &harpoon, Arc::clone(discovering.status()))?;
         }
+        callouts::announce(&harpoon, config, self.listener.as_ref());
         // Before anything starts: another instance that lives is told by its file.
         if let Some(path) = &config.pid_file {
             self.pid_file = Some(PidFile::write(path).map_err(StartError::new)?);
@@ -161,9 +193,11 @@ impl Daemon {
         }
         let dispatcher = Dispatcher::start(Setup {
             capacity: config.control_plane.max_inflight,
-            workers: config.mcp.max_concurrent_requests,
+            // The embedded caller has a worker of its own beside those of the MCP servers.
+            workers: config.mcp.max_concurrent_requests.saturating_add(EMBEDDED_WORKERS),
             connection_ttl: config.mcp.connection_max_ttl,
             routes: bindings.iter().cloned().collect(),
+            discovery: discovering.on_command(),
             poster: Arc::clone(&client) as _,
             observer: Arc::clone(&self.observers) as _,
         })
@@ -173,12 +207,10 @@ impl Daemon {
         self.dispatcher = Some(dispatcher);
         self.metadata = Some(MetadataFetch::spawn(Arc::clone(&client)).map_err(StartError::new)?);
 
-        let main =
-            bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
-        let wait = config.mcp.startup_wait_timeout;
         let probing = Probing::start(main, wait, &self.mcp_cut, &self.state).map_err(StartError::new)?;
         let gate = probing.gate(wait, &self.state);
         self.probing = Some(probing);
+        self.discovering.insert(discovering).start(wait, &self.state).map_err(StartError::new)?;
         let poller = Poller {
             client,
             sink: Arc::new(queue),
@@ -195,24 +227,15 @@ impl Daemon {
         Ok(())
     }
 
-    fn open_listener(&mut self, config: &Config) -> Result<(), StartError> {
-        let listener = Listener::bind(&config.health).map_err(StartError::new)?;
-        let routes = HealthRoutes::new(Arc::clone(&self.state), self.observers.metrics());
-        listener.serve(Router::new().with(routes)).map_err(StartError::new)?;
-        self.listener = Some(listener);
-        Ok(())
-    }
-
-    fn client(
-        &self,
-        config: &Config,
-        material: &Material,
-        bindings: &[(Channel, Arc<Binding>)],
-    ) -> Result<Client, StartError> {
-        let declared: Vec<(Channel, bool)> =
-            bindings.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity())).collect();
+    fn client(&self, config: &Config, material: &Material) -> Result<Client, StartError> {
+        let now = material.declared_channels(config, false);
+        let all = material.declared_channels(config, true);
+        // Whatever comes up later must fit as well.
+        render_server_info(&all).map_err(StartError::new)?;
         let settings = client_settings(config, &self.options.instance_id);
-        let server_info = ServerInfo::new(move || declared.clone());
+        let registry = Arc::clone(material.callouts().registry());
+        let server_info =
+            ServerInfo::new(move || if registry.is_routable() { all.clone() } else { now.clone() });
         let observer = Arc::clone(&self.observers) as _;
         Client::new(settings, server_info, material.control_plane_route(), observer, &self.control_plane_cut)
             .map_err(StartError::new)
@@ -241,6 +264,11 @@ impl Daemon {
         &self.proxy_health
     }
 
+    /// Fires when the local listener is lost: the client must not run on unobserved.
+    pub fn lost(&self) -> Cancel {
+        self.listener.as_ref().map(Listener::lost).unwrap_or_default()
+    }
+
     /// Base URL of the local listener, if it is open.
     pub fn health_url(&self) -> Option<&str> {
         self.listener.as_ref().map(Listener::base_url)
@@ -258,6 +286,15 @@ impl Daemon {
     pub fn stop(self) -> Result<(), StopError> {
         let deadline = Deadline::at(Instant::now() + self.options.stop_budget);
         stopping::stop(self, deadline)
+    }
+}
+
+/// The socket behind which the server of channel `main` is.
+fn main_socket(config: &Config) -> Option<PathBuf> {
+    let main = config.mcp.bindings.iter().find(|binding| binding.channel.is_main())?;
+    match &main.target {
+        McpTarget::Http { unix_socket, .. } => unix_socket.clone(),
+        McpTarget::Stdio { .. } => None,
     }
 }
 

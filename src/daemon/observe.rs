@@ -1,6 +1,6 @@
 //! What the rooms report, on its way to readiness and metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use crate::control_plane::{HttpExchange, PollObserver, PollOutcome, PollTrouble, TunnelMetadata};
@@ -16,17 +16,25 @@ pub(super) struct Observers {
     tunnel_id: TunnelId,
     metrics: Arc<Metrics>,
     state: Arc<State>,
+    queue: OnceLock<Queue>,
 }
 
 impl Observers {
     pub(super) fn new(tunnel_id: TunnelId, workers: usize, state: &Arc<State>) -> Observers {
         let metrics = Metrics::new();
         metrics.set_workers(workers);
-        Observers { tunnel_id, metrics: Arc::new(metrics), state: Arc::clone(state) }
+        Observers { tunnel_id, metrics: Arc::new(metrics), state: Arc::clone(state), queue: OnceLock::new() }
     }
 
     pub(super) fn watch_queue(&self, queue: Queue) {
+        let _ = self.queue.set(queue.clone());
         self.metrics.watch_queue(queue.capacity(), move || queue.len());
+    }
+
+    /// Commands of `channel` that run now; `None` before there is a queue.
+    pub(super) fn in_flight(&self, channel: &str) -> Option<usize> {
+        let queue = self.queue.get()?;
+        Some(queue.running(channel).unwrap_or_else(|| self.metrics.busy_workers()))
     }
 
     /// Has the metrics tell what is known about the eras of the server of `channel`.

@@ -9,7 +9,7 @@ use crate::control_plane::Gate;
 use crate::mcp::Binding;
 use crate::mcp::probe::{self, ProbeResult};
 use crate::net::Cancel;
-use crate::ops::{Discovery, Probe, ProbeFailure, State};
+use crate::ops::{Probe, ProbeFailure, State};
 
 /// The probe, running or done.
 pub(super) struct Probing {
@@ -25,8 +25,6 @@ impl Probing {
         mcp_cut: &Cancel,
         state: &Arc<State>,
     ) -> io::Result<Probing> {
-        // Nothing is discovered yet that readiness could wait for.
-        state.set_discovery(Discovery::Done);
         let cancel = mcp_cut.child();
         let binding = match main {
             Some(binding) if matches!(*binding, Binding::Http(_)) => binding,

@@ -80,7 +80,7 @@ pub(super) fn log_all(routes: &[KnownRoute]) {
         match route.description.kind {
             RouteKind::ControlPlane => route.log("controlplane", "route resolved"),
             RouteKind::McpChannel => route.log("mcpclient", "mcp channel route resolved"),
-            RouteKind::HarpoonTarget => {}
+            RouteKind::HarpoonTarget => route.log("harpoon", "harpoon route resolved"),
         }
     }
     let descriptions: Vec<_> = routes.iter().map(|route| route.description.clone()).collect();

@@ -30,6 +30,9 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     if let Some(probing) = &daemon.probing {
         probing.cancel();
     }
+    if let Some(discovering) = &daemon.discovering {
+        discovering.cancel();
+    }
     drop(daemon.metadata.take());
     drop(daemon.proxy_checks.take());
     if let Some(dispatcher) = daemon.dispatcher.take() {
@@ -53,6 +56,11 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     // Not before: a child whose pipes are cut ends, which would be taken for a crash.
     daemon.mcp_cut.cancel();
     drop(daemon.probing.take());
+    drop(daemon.discovering.take());
+    // It goes its own way; only its end is noted, should it have come.
+    if let Some(browser) = &mut daemon.browser {
+        let _ = browser.try_wait();
+    }
     if let Some(summary) = daemon.trust_summary.take() {
         let _ = summary.join();
     }

@@ -9,6 +9,7 @@ use crate::ids::Channel;
 use crate::jsonrpc::{INTERNAL_ERROR, Kind, Message, error_response};
 use crate::mcp::{Answer, Binding, Exchange, Failure, FailureKind, Head, Outcome, Source};
 use crate::net::{Deadline, HeaderList};
+use crate::oauth::{self, Discovery};
 
 use super::listens::{self, Listens};
 use super::outcome::{self, Classified, Response};
@@ -23,6 +24,7 @@ const BAD_GATEWAY: u16 = 502;
 /// What all commands meet.
 pub(super) struct Site<'a> {
     pub(super) routes: &'a Routes,
+    pub(super) discovery: Option<&'a Discovery>,
     /// Bounds one exchange whatever the command's own deadline is.
     pub(super) ttl: Duration,
     pub(super) observer: &'a dyn Observer,
@@ -41,7 +43,7 @@ pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, 
         reply.refuse(bare(body.clone(), *code));
         return;
     }
-    let routed = site.routes.get(&command.channel);
+    let routed = site.routes.get(&command.channel).filter(|binding| binding.is_routable());
     let (Some(binding), true) = (routed, serves(&command.channel, &command.work)) else {
         unsupported_channel(command, site.observer, reply);
         return;
@@ -65,7 +67,7 @@ pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, 
             };
             conclude(command, deadline, outcome, reply, ending);
         }
-        Work::OauthDiscovery => reply.finish(undiscoverable(binding), None),
+        Work::OauthDiscovery => discover(command, site.discovery, reply),
         Work::Refused(_) => {}
     }
 }
@@ -198,19 +200,32 @@ fn unsupported_channel(command: &Command, observer: &dyn Observer, reply: &mut R
     reply.refuse(response);
 }
 
-/// The answer to a discovery that finds nothing: a child has no metadata, and a server's is not asked
-/// for yet, which is no word about whether there is any.
-fn undiscoverable(binding: &Binding) -> Response {
-    match binding.process_affinity() {
-        true => {
-            oauth_error(NOT_FOUND, "an MCP server on stdio has no OAuth metadata", "oauth_metadata_not_found")
-        }
-        false => oauth_error(
-            BAD_GATEWAY,
-            "this tunnel client does not discover OAuth metadata",
-            "oauth_discovery_unavailable",
-        ),
+/// Posts what a discovery of its own comes to; without one there is no server that could have metadata.
+fn discover(command: &Command, discovery: Option<&Discovery>, reply: &mut Reply<'_>) {
+    let answer = match discovery {
+        Some(discovery) => discovery.answer(command.deadline),
+        None => oauth::Answer::NotAdvertised("an MCP server on stdio has no OAuth metadata".to_owned()),
+    };
+    if command.deadline.is_past() {
+        return reply.silence();
     }
+    let (response, success) = match answer {
+        oauth::Answer::Document { status, headers, json } => {
+            let body = ResponseBody::OauthDiscovery(json);
+            (Response { body, code: status, headers }, Some("OAuth metadata forwarded"))
+        }
+        oauth::Answer::NotAdvertised(message) => {
+            (oauth_error(NOT_FOUND, &message, "oauth_metadata_not_found"), None)
+        }
+        oauth::Answer::Failed(message) => {
+            (oauth_error(BAD_GATEWAY, &message, "oauth_discovery_failed"), None)
+        }
+    };
+    if success.is_none() {
+        let trace = Trace::of(command);
+        trace.event(Level::Warn).with("status_code", response.code).emit("no OAuth metadata to forward");
+    }
+    reply.finish(response, success);
 }
 
 fn bare(body: ResponseBody, code: u16) -> Response {

@@ -4,6 +4,7 @@
 //! number costs nothing until that much work is there. Invariant: no panic ends a worker, and none
 //! costs a command its answer.
 
+use crate::order;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -16,7 +17,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::control_plane::Command;
-use crate::net::{Cancel, Deadline};
+use crate::net::Deadline;
+use crate::oauth::Discovery;
 
 use super::command::Site;
 use super::listens::Listens;
@@ -39,6 +41,8 @@ pub struct Setup {
     pub connection_ttl: Duration,
     /// Where commands go.
     pub routes: Routes,
+    /// What answers an `oauth_discovery` for `main`; none when there is nothing to discover.
+    pub discovery: Option<Arc<Discovery>>,
     /// Where responses go.
     pub poster: Arc<dyn Poster>,
     /// Who wants to know.
@@ -54,8 +58,6 @@ pub struct Dispatcher {
 
 struct Shared {
     queue: Queue,
-    /// Ends idle workers.
-    stop: Cancel,
     /// Most workers.
     limit: usize,
     /// Workers so far: none ends before the stop.
@@ -64,6 +66,7 @@ struct Shared {
     /// The system refused a thread.
     short_of_threads: AtomicBool,
     routes: Routes,
+    discovery: Option<Arc<Discovery>>,
     connection_ttl: Duration,
     listens: Listens,
     poster: Arc<dyn Poster>,
@@ -84,12 +87,12 @@ impl Dispatcher {
             setup.routes.iter().map(|(channel, binding)| (channel.clone(), binding.process_affinity()));
         let shared = Arc::new(Shared {
             queue: Queue::new(setup.capacity, limit, channels),
-            stop: Cancel::new(),
             limit,
             started: AtomicUsize::new(0),
             handles: Mutex::default(),
             short_of_threads: AtomicBool::new(false),
             routes: setup.routes,
+            discovery: setup.discovery,
             connection_ttl: setup.connection_ttl,
             listens: Listens::new(limit),
             poster: setup.poster,
@@ -110,7 +113,6 @@ impl Dispatcher {
     pub fn drain(&self, leftovers: Vec<Command>, deadline: Deadline) -> bool {
         let mut waiting = self.shared.queue.close();
         waiting.extend(leftovers);
-        self.shared.stop.cancel();
         self.shared.abandon_all(&waiting, deadline);
         self.wait_until_idle(deadline)
     }
@@ -141,7 +143,6 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         self.shared.queue.close();
-        self.shared.stop.cancel();
     }
 }
 
@@ -167,9 +168,8 @@ impl Shared {
 
     /// The life of a worker; `alive` tells that it is not over.
     fn work(self: &Arc<Self>, alive: &Sender<Infallible>) {
-        let mut next = None;
-        while let Some(taken) = next.take().or_else(|| self.queue.take(&self.stop)) {
-            let Taken { command, place, nobody_waits } = taken;
+        let mut done = None;
+        while let Some(Taken { command, place, nobody_waits }) = self.queue.take(done.as_ref()) {
             if nobody_waits
                 && let Err(error) = self.hire(alive)
                 && !self.short_of_threads.swap(true, SeqCst)
@@ -182,6 +182,7 @@ impl Shared {
                 self.observer.worker_busy();
                 let site = Site {
                     routes: &self.routes,
+                    discovery: self.discovery.as_deref(),
                     ttl: self.connection_ttl,
                     observer: &*self.observer,
                     listens: &self.listens,
@@ -189,7 +190,7 @@ impl Shared {
                 command::process(&command, place, &site, reply);
             });
             let _ = catch_unwind(AssertUnwindSafe(|| self.observer.worker_idle()));
-            next = self.queue.finish(&command.channel);
+            done = Some(command.channel);
         }
     }
 
@@ -248,10 +249,11 @@ impl Shared {
 
 /// Logs what is served. No channel has precedence over another.
 fn announce(routes: &Routes) {
-    let mut channels: Vec<_> = routes.keys().collect();
-    channels.sort_by_key(|channel| channel.as_str());
-    for channel in channels {
-        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0, routable_now = true,
+    let mut channels: Vec<_> = routes.iter().collect();
+    order::sort_by_key(&mut channels, |(channel, _)| channel.as_str());
+    for (channel, binding) in channels {
+        log::info!(target: "dispatcher", name = channel.as_str(), priority = 0,
+            routable_now = binding.is_routable(),
             supports_mcp = true, supports_oauth = channel.is_main(); "channel registered");
     }
 }

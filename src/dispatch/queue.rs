@@ -1,15 +1,15 @@
 //! The bounded queue between the poller and the workers.
 //!
-//! A crossbeam channel carries one permit per pushed command and wakes one worker for it; the
-//! commands themselves wait in a list, so that expired ones can be discarded and a command whose
-//! channel holds all the workers it may have can be passed over. Invariant: commands that can run
-//! start in the order they were pushed, and each is given out exactly once.
+//! A crossbeam channel carries one permit per pushed command and wakes one worker for it; closing it
+//! sends all home. The commands themselves wait in a list, so that expired ones can be discarded and a
+//! command whose channel holds all the workers it may have can be passed over. Invariant: commands that
+//! can run start in the order they were pushed, and each is given out exactly once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::control_plane::{Command, CommandSink, Stopped};
 use crate::ids::Channel;
@@ -31,8 +31,8 @@ pub struct Queue {
 struct Shared {
     capacity: usize,
     state: Mutex<State>,
-    /// One token wakes one worker; see the module's text.
-    permits: Sender<()>,
+    /// One token wakes one worker; see the module's text. A worker waits for nothing else: a `select!`
+    /// would enrol each of them at two wait lists for every command.
     wakeups: Receiver<()>,
     /// Signals that a slot became free; holds at most one token.
     freed: (Sender<()>, Receiver<()>),
@@ -42,10 +42,11 @@ struct State {
     waiting: VecDeque<Command>,
     shares: Shares,
     /// Of the channels whose commands must enter their transport in order.
-    lines: HashMap<Channel, Arc<Line>>,
+    lines: Vec<(Channel, Arc<Line>)>,
     /// Workers in [`Queue::take`].
     idle: usize,
-    closed: bool,
+    /// `None` once the queue is closed.
+    permits: Option<Sender<()>>,
 }
 
 /// A command that was given out.
@@ -61,7 +62,8 @@ pub struct Taken {
 /// How many workers each channel holds. Each routable channel has one worker of its own as long as
 /// there are enough, the others are shared: a stalled channel never stops another one.
 struct Shares {
-    running: HashMap<Channel, usize>,
+    /// A handful: looked through faster than hashed.
+    running: Vec<(Channel, usize)>,
     shared_free: usize,
 }
 
@@ -71,26 +73,18 @@ impl Queue {
     pub fn new(capacity: usize, workers: usize, channels: impl Iterator<Item = (Channel, bool)>) -> Queue {
         let capacity = capacity.max(1);
         let (permits, wakeups) = bounded(capacity + SPARE_PERMITS);
-        let (mut running, mut lines) = (HashMap::new(), HashMap::new());
+        let (mut running, mut lines) = (Vec::new(), Vec::new());
         for (channel, in_order) in channels {
             if in_order {
-                lines.insert(channel.clone(), Arc::default());
+                lines.push((channel.clone(), Arc::default()));
             }
-            running.insert(channel, 0);
+            running.push((channel, 0));
         }
         // A single channel needs no accounting: it may hold every worker.
-        let running = if running.len() > 1 { running } else { HashMap::new() };
+        let running = if running.len() > 1 { running } else { Vec::new() };
         let shares = Shares { shared_free: workers.saturating_sub(running.len()), running };
-        let state = State { waiting: VecDeque::new(), shares, lines, idle: 0, closed: false };
-        Queue {
-            shared: Arc::new(Shared {
-                capacity,
-                state: Mutex::new(state),
-                permits,
-                wakeups,
-                freed: bounded(1),
-            }),
-        }
+        let state = State { waiting: VecDeque::new(), shares, lines, idle: 0, permits: Some(permits) };
+        Queue { shared: Arc::new(Shared { capacity, state: Mutex::new(state), wakeups, freed: bounded(1) }) }
     }
 
     /// Commands it can hold.
@@ -101,6 +95,12 @@ impl Queue {
     /// Commands waiting now.
     pub fn len(&self) -> usize {
         self.lock().waiting.len()
+    }
+
+    /// Commands of `channel` that run now; `None` where a single channel makes counting needless.
+    pub fn running(&self, channel: &str) -> Option<usize> {
+        let state = self.lock();
+        state.shares.running.iter().find(|(known, _)| known.as_str() == channel).map(|(_, running)| *running)
     }
 
     /// Whether none waits.
@@ -139,12 +139,13 @@ impl Queue {
         loop {
             {
                 let mut state = self.lock();
-                if state.closed {
-                    return Err(Stopped(Box::new(command)));
-                }
+                let Some(permits) = state.permits.clone() else { return Err(Stopped(Box::new(command))) };
                 if state.waiting.len() < self.shared.capacity {
                     state.waiting.push_back(command);
-                    break;
+                    drop(state);
+                    // Full means that more permits than commands are out already: a worker will come.
+                    let _ = permits.try_send(());
+                    return Ok(());
                 }
             }
             if self.free() == 0 {
@@ -154,50 +155,42 @@ impl Queue {
                 self.wait_for_slot(cancel);
             }
         }
-        // Full means that more permits than commands are out already: a worker will come.
-        let sent = self.shared.permits.try_send(());
-        debug_assert!(!matches!(sent, Err(TrySendError::Disconnected(()))));
-        Ok(())
     }
 
-    /// The next command that may run; waits for one. `None` once `cancel` fires. The command's channel
-    /// holds a worker until [`Queue::finish`].
-    pub fn take(&self, cancel: &Cancel) -> Option<Taken> {
-        self.lock().idle += 1;
+    /// The next command that may run; waits for one. `None` once the queue is closed. The command's
+    /// channel holds a worker until it is named as `done`.
+    pub fn take(&self, done: Option<&Channel>) -> Option<Taken> {
+        let mut state = self.lock();
+        if let Some(channel) = done {
+            state.shares.give_back(channel);
+        }
+        // What waits may have waited for just this worker. Its permit is then of no use to anybody, but
+        // once the lock is given up it may be another command's.
+        if let Some(command) = state.take_runnable() {
+            let _ = self.shared.wakeups.try_recv();
+            return Some(self.given_out(state, command));
+        }
+        state.idle += 1;
+        drop(state);
         loop {
-            select! {
-                recv(self.shared.wakeups) -> _ => {
-                    let mut state = self.lock();
-                    if let Some(command) = state.take_runnable() {
-                        state.idle -= 1;
-                        return Some(self.given_out(state, command));
-                    }
-                }
-                recv(cancel.receiver()) -> _ => {
-                    self.lock().idle -= 1;
-                    return None;
-                }
+            let woken = self.shared.wakeups.recv();
+            let mut state = self.lock();
+            if woken.is_err() {
+                state.idle -= 1;
+                return None;
+            }
+            if let Some(command) = state.take_runnable() {
+                state.idle -= 1;
+                return Some(self.given_out(state, command));
             }
         }
     }
 
-    /// Gives back the worker that `channel` held and takes the next command that may run, if one
-    /// waits: it may have waited for just this.
-    pub fn finish(&self, channel: &Channel) -> Option<Taken> {
-        let mut state = self.lock();
-        if state.shares.running.is_empty() {
-            return None;
-        }
-        state.shares.give_back(channel);
-        let command = state.take_runnable()?;
-        Some(self.given_out(state, command))
-    }
-
-    /// Refuses further commands and returns those that still wait.
+    /// Refuses further commands, ends idle workers and returns the commands that still wait.
     pub fn close(&self) -> Vec<Command> {
         let commands = {
             let mut state = self.lock();
-            state.closed = true;
+            state.permits = None;
             std::mem::take(&mut state.waiting).into()
         };
         let _ = self.shared.freed.0.try_send(());
@@ -205,8 +198,9 @@ impl Queue {
     }
 
     fn given_out(&self, state: MutexGuard<'_, State>, command: Command) -> Taken {
-        let place = state.lines.get(&command.channel).map(Line::queue_up);
-        let nobody_waits = state.idle == 0 && !state.closed;
+        let line = state.lines.iter().find(|(channel, _)| *channel == command.channel);
+        let place = line.map(|(_, line)| line.queue_up());
+        let nobody_waits = state.idle == 0 && state.permits.is_some();
         drop(state);
         let _ = self.shared.freed.0.try_send(());
         Taken { command, place, nobody_waits }
@@ -254,28 +248,30 @@ impl State {
 
 impl Shares {
     fn admits(&self, channel: &Channel) -> bool {
-        match self.running.get(channel) {
+        match self.running.iter().find(|(known, _)| known == channel) {
             // Unknown channels are refused at once and hold nothing.
-            None | Some(0) => true,
+            None | Some((_, 0)) => true,
             Some(_) => self.shared_free > 0,
         }
     }
 
     fn hold(&mut self, channel: &Channel) {
-        let Some(running) = self.running.get_mut(channel) else { return };
+        let Some(running) = self.running_of(channel) else { return };
         *running += 1;
-        if *running > 1 {
-            self.shared_free -= 1;
-        }
+        let shared = *running > 1;
+        self.shared_free -= usize::from(shared);
     }
 
     fn give_back(&mut self, channel: &Channel) {
-        let Some(running) = self.running.get_mut(channel) else { return };
+        let Some(running) = self.running_of(channel) else { return };
         // Whichever command ends first frees a shared worker; the last one frees the channel's own.
-        if *running > 1 {
-            self.shared_free += 1;
-        }
+        let shared = *running > 1;
         *running = running.saturating_sub(1);
+        self.shared_free += usize::from(shared);
+    }
+
+    fn running_of(&mut self, channel: &Channel) -> Option<&mut usize> {
+        self.running.iter_mut().find(|(known, _)| known == channel).map(|(_, running)| running)
     }
 }
 
@@ -316,11 +312,10 @@ mod tests {
             push(&queue, id, "main");
         }
         assert_eq!(queue.free(), 0);
-        let cancel = Cancel::new();
-        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().command.request_id).collect();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(None).unwrap().command.request_id).collect();
         assert_eq!(taken, ["a", "b", "c"]);
-        cancel.cancel();
-        assert!(queue.take(&cancel).is_none());
+        queue.close();
+        assert!(queue.take(None).is_none());
     }
 
     #[test]
@@ -330,11 +325,16 @@ mod tests {
             push(&queue, id, "slow");
         }
         push(&queue, "m1", "main");
-        let cancel = Cancel::new();
-        let taken: Vec<_> = (0..3).map(|_| queue.take(&cancel).unwrap().command.request_id).collect();
+        let taken: Vec<_> = (0..3).map(|_| queue.take(None).unwrap().command.request_id).collect();
         assert_eq!(taken, ["s1", "s2", "m1"], "of three workers one is kept for each channel, one is shared");
-        assert_eq!(queue.finish(&Channel::main()).map(|taken| taken.command.request_id), None);
-        assert_eq!(queue.finish(&Channel::parse("slow").unwrap()).unwrap().command.request_id, "s3");
+        let (idle, slow) = (queue.clone(), Channel::parse("slow").unwrap());
+        let idle = std::thread::spawn(move || idle.take(Some(&Channel::main())).is_none());
+        while queue.lock().idle == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(queue.take(Some(&slow)).unwrap().command.request_id, "s3");
+        queue.close();
+        assert!(idle.join().unwrap(), "what main gives back is of no use to the stalled channel");
     }
 
     #[test]
@@ -343,7 +343,7 @@ mod tests {
         assert!(queue.push(command("old", "main", Deadline::after(Duration::ZERO)), &Cancel::new()).is_ok());
         push(&queue, "new", "main");
         assert_eq!(queue.free(), 1);
-        assert_eq!(queue.take(&Cancel::new()).unwrap().command.request_id, "new");
+        assert_eq!(queue.take(None).unwrap().command.request_id, "new");
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
                 )
             })
         };
-        assert_eq!(queue.take(&Cancel::new()).unwrap().command.request_id, "a");
+        assert_eq!(queue.take(None).unwrap().command.request_id, "a");
         while queue.is_empty() {
             std::thread::yield_now();
         }

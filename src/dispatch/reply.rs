@@ -86,7 +86,9 @@ impl<'a> Reply<'a> {
             return;
         }
         let Response { body, code, headers } = response;
-        let headers = if headers.is_empty() { headers } else { filter_response_headers(&headers) };
+        // Those of a document are its server's; who found it has dropped what belongs to the connection.
+        let whole = headers.is_empty() || matches!(body, ResponseBody::OauthDiscovery(_));
+        let headers = if whole { headers } else { filter_response_headers(&headers) };
         let delivery = self.poster.post(&Posting {
             command: self.command,
             body: &body,

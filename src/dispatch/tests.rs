@@ -90,6 +90,7 @@ fn dispatcher(recorder: &Arc<Recorder>, workers: usize, script: Script) -> Dispa
         workers,
         connection_ttl: PATIENCE,
         routes: HashMap::from([(Channel::main(), Arc::new(Binding::Scripted(script)))]),
+        discovery: None,
         poster: Arc::clone(recorder) as _,
         observer: Arc::clone(recorder) as _,
     })
@@ -223,6 +224,7 @@ fn the_time_of_a_drain_bounds_the_answers_to_queued_commands() {
         workers: 1,
         connection_ttl: PATIENCE,
         routes: HashMap::new(),
+        discovery: None,
         poster: Arc::clone(&slow) as _,
         observer: Arc::clone(&slow) as _,
     })

@@ -13,7 +13,7 @@ pub fn error_response(id: Option<&Id>, code: i64, message: &str, data: Option<&s
     json.push_str(r#""error":{"code":"#);
     json.push_str(&code.to_string());
     json.push_str(r#","message":"#);
-    json.push_str(&serde_json::Value::from(message).to_string());
+    json.push_str(&json_string(message));
     if let Some(data) = data {
         json.push_str(r#","data":"#);
         json.push_str(data);
@@ -29,6 +29,11 @@ pub fn result_response(id: &Id, result: &str) -> String {
     json.push_str(result);
     json.push('}');
     json
+}
+
+/// `text` as a JSON string, quotes included.
+pub(crate) fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 fn head(id: Option<&Id>) -> String {

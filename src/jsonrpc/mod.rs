@@ -10,6 +10,7 @@ mod message;
 mod splice;
 
 pub use envelope::{Envelope, Invalid, Kind};
+pub(crate) use error_object::json_string;
 pub use error_object::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response, result_response};
 pub use id::Id;
 pub use message::Message;

@@ -1,5 +1,6 @@
 //! Changing single values inside a message without touching the rest.
 
+use crate::order;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -25,7 +26,7 @@ impl Splice {
 
 /// Applies `splices`, which must not overlap, in whatever order they come.
 pub fn splice(message: &str, mut splices: Vec<Splice>) -> String {
-    splices.sort_by_key(|splice| splice.range.start);
+    order::sort_by_key(&mut splices, |splice| splice.range.start);
     let mut json = String::with_capacity(message.len() + splices.iter().map(|s| s.text.len()).sum::<usize>());
     let mut done = 0;
     for Splice { range, text } in &splices {

@@ -14,6 +14,7 @@ pub mod probe;
 mod scripted;
 pub mod sse;
 pub mod stdio;
+pub(crate) mod streamable;
 pub mod stub;
 
 pub use exchange::{Answer, Event, Exchange, Head, OnEvent, Outcome};
@@ -28,9 +29,21 @@ pub enum Binding {
     Http(http::HttpBinding),
     /// A child process that speaks newline-delimited JSON.
     Stdio(stdio::StdioBinding),
+    /// A server of our own in this process.
+    InMemory(Box<dyn InMemory>),
     /// Whatever a test wants to happen.
     #[cfg(test)]
     Scripted(Script),
+}
+
+/// A server in this process.
+pub trait InMemory: Send + Sync {
+    /// Whether it has anything to offer right now; asked for each command and poll.
+    fn is_routable(&self) -> bool;
+    /// Answers one message, by its deadline; tells with `entered` when the next one may come.
+    fn exchange(&self, exchange: &Exchange<'_>, entered: &mut dyn FnMut()) -> Outcome;
+    /// Cuts what runs.
+    fn stop(&self);
 }
 
 /// The exchange of a scripted binding.
@@ -38,19 +51,29 @@ pub enum Binding {
 pub(crate) type Script = Box<dyn Fn(&Exchange<'_>, OnEvent<'_>) -> Outcome + Send + Sync>;
 
 impl Binding {
-    /// The transport's name in logs and status: `http-streamable` or `stdio`.
+    /// The transport's name in logs and status: `http-streamable`, `stdio` or `in-memory`.
     pub fn transport(&self) -> &'static str {
         match self {
             Binding::Http(_) => "http-streamable",
             Binding::Stdio(_) => "stdio",
+            Binding::InMemory(_) => "in-memory",
             #[cfg(test)]
             Binding::Scripted(_) => "scripted",
         }
     }
 
-    /// Whether work on this channel depends on this process (stdio): declared to the control plane.
+    /// Whether work on this channel depends on this process (stdio, in memory): declared to the control
+    /// plane.
     pub fn process_affinity(&self) -> bool {
-        matches!(self, Binding::Stdio(_))
+        matches!(self, Binding::Stdio(_) | Binding::InMemory(_))
+    }
+
+    /// Whether commands can be routed to it right now.
+    pub fn is_routable(&self) -> bool {
+        match self {
+            Binding::InMemory(server) => server.is_routable(),
+            _ => true,
+        }
     }
 
     /// Sends one message and waits for what ends it; notifications met on the way go to `on_event`.
@@ -69,6 +92,7 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.exchange(exchange, on_event),
             Binding::Stdio(binding) => binding.exchange_in_turn(exchange, entered, on_event),
+            Binding::InMemory(server) => server.exchange(exchange, entered),
             #[cfg(test)]
             Binding::Scripted(script) => script(exchange, on_event),
         }
@@ -78,7 +102,7 @@ impl Binding {
     pub fn terminate_session(&self, headers: &HeaderList, deadline: Deadline) -> Outcome {
         match self {
             Binding::Http(binding) => binding.terminate_session(headers, deadline),
-            Binding::Stdio(_) => Outcome::Accepted(Head::bare(405)),
+            Binding::Stdio(_) | Binding::InMemory(_) => Outcome::Accepted(Head::bare(405)),
             #[cfg(test)]
             Binding::Scripted(_) => Outcome::Accepted(Head::bare(405)),
         }
@@ -87,7 +111,7 @@ impl Binding {
     /// Why the server cannot be reached at all right now: its child is not running. `None` otherwise.
     pub fn not_running(&self) -> Option<String> {
         match self {
-            Binding::Http(_) => None,
+            Binding::Http(_) | Binding::InMemory(_) => None,
             Binding::Stdio(binding) => binding.health().unready_text(),
             #[cfg(test)]
             Binding::Scripted(_) => None,
@@ -97,7 +121,7 @@ impl Binding {
     /// Starts what has to run before the first exchange (a child process).
     pub fn start(&self) -> Result<(), stdio::StartError> {
         match self {
-            Binding::Http(_) => Ok(()),
+            Binding::Http(_) | Binding::InMemory(_) => Ok(()),
             Binding::Stdio(binding) => binding.start(),
             #[cfg(test)]
             Binding::Scripted(_) => Ok(()),
@@ -116,6 +140,7 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.protocol(),
             Binding::Stdio(binding) => binding.protocol(),
+            Binding::InMemory(_) => bridge::Protocol::default(),
             #[cfg(test)]
             Binding::Scripted(_) => bridge::Protocol::default(),
         }
@@ -126,6 +151,7 @@ impl Binding {
         match self {
             Binding::Http(binding) => Some(binding.tally()),
             Binding::Stdio(binding) => Some(binding.tally()),
+            Binding::InMemory(_) => None,
             #[cfg(test)]
             Binding::Scripted(_) => None,
         }
@@ -137,6 +163,7 @@ impl Binding {
         match self {
             Binding::Http(binding) => binding.close_sessions(deadline),
             Binding::Stdio(binding) => binding.stop(deadline),
+            Binding::InMemory(server) => server.stop(),
             #[cfg(test)]
             Binding::Scripted(_) => {}
         }

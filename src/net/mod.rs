@@ -4,6 +4,7 @@
 //! blocked calls ([`Cancel`]), deadlines, back-off. Invariant: every wait in here ends at its
 //! deadline or when its [`Cancel`] fires, whichever comes first.
 
+mod address;
 mod backoff;
 mod basic_auth;
 mod cancel;
@@ -22,6 +23,7 @@ mod route;
 mod tls;
 mod waker;
 
+pub use self::address::is_no_server_address;
 pub use self::backoff::{Backoff, retry_after};
 pub(crate) use self::basic_auth::base64;
 pub use self::cancel::{Cancel, CancelGuard};
@@ -42,4 +44,4 @@ pub use self::tls::{
     SystemTrust, Trust, TrustError, TrustReport,
 };
 pub(crate) use self::waker::Waker;
-pub use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+pub use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};

@@ -40,6 +40,9 @@ pub struct Route {
     pub client_certificate: Option<OriginCertificate>,
     /// Ask for compressed replies. Replies that come compressed are decoded in any case.
     pub accept_gzip: bool,
+    /// Connect to no address at which there are no servers but the host's own surroundings, whatever a
+    /// name resolves to. What a proxy connects to is the proxy's affair.
+    pub only_servers: bool,
     /// Time and pool bounds.
     pub limits: Limits,
 }
@@ -58,6 +61,13 @@ impl Default for Limits {
 impl Route {
     /// A route along `via` that trusts `trust`, without client certificate and with default bounds.
     pub fn new(via: Via, trust: Trust) -> Route {
-        Route { via, trust, client_certificate: None, accept_gzip: false, limits: Limits::default() }
+        Route {
+            via,
+            trust,
+            client_certificate: None,
+            accept_gzip: false,
+            only_servers: false,
+            limits: Limits::default(),
+        }
     }
 }

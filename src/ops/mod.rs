@@ -3,11 +3,15 @@
 //! Knows nothing of how commands are dispatched. Invariant: nothing in here can hold up the road of a
 //! command for longer than a bounded moment.
 
+pub mod admin;
+pub mod bundle;
+pub mod harpoon;
 pub mod listener;
 pub mod log;
 mod metrics;
 mod proxy_health;
 mod state;
+pub mod ui;
 
 pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProtocolReport, ProxyCheck};
 pub use proxy_health::{CheckRecord, HISTORY as PROXY_HISTORY, ProxyHealth, RouteHealth, RouteState};

@@ -3,6 +3,7 @@
 //! Invariant: a route keeps its last [`HISTORY`] checks, its state is that of the last one, and nothing
 //! in here shows more of a proxy than scheme, host and port.
 
+use crate::order;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -89,7 +90,7 @@ impl ProxyHealth {
     /// Nothing checked yet. The gauges of all proxies appear at once.
     pub fn new(routes: &[RouteDescription], metrics: Arc<Metrics>) -> ProxyHealth {
         let mut sorted: Vec<RouteHealth> = routes.iter().cloned().map(RouteHealth::new).collect();
-        sorted.sort_by(|a, b| order(&a.route).cmp(&order(&b.route)));
+        order::sort_by(&mut sorted, |a, b| order(&a.route).cmp(&order(&b.route)));
         let health =
             ProxyHealth { metrics, identities: proxy_identities(routes), routes: Mutex::new(sorted) };
         health.show_states(&health.lock());

@@ -4,12 +4,18 @@
 //! Invariant: redaction knows no context; it errs on the side of hiding.
 
 mod keys;
+mod known;
+mod members;
+mod message;
 mod process;
 mod text;
+mod tokens;
 mod urls;
 mod values;
 
 pub use keys::{is_header_list_key, is_sensitive_key, is_sensitive_setting, setting_value};
+pub use known::KnownSecrets;
+pub use message::{http_message, payload};
 pub use process::{arguments, environment};
 pub use text::{known_values, text};
 pub use urls::{origin, snapshot, urls_to_origins};

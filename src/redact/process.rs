@@ -84,8 +84,9 @@ pub fn environment<'v, S: AsRef<str>>(
         .into_iter()
         .filter(|(name, _)| is_ours(name) || mentioned.contains(name) || secret.contains(name))
         .map(|(name, value)| {
-            let shown =
-                if secret.contains(name) { REDACTED.to_owned() } else { keys::setting_value(name, value) };
+            // Of a list of headers the names may be seen, wherever their values came from.
+            let hidden = secret.contains(name) && !(is_ours(name) && keys::is_header_list_key(name));
+            let shown = if hidden { REDACTED.to_owned() } else { keys::setting_value(name, value) };
             (name.to_owned(), shown)
         })
         .collect()
@@ -162,7 +163,8 @@ mod tests {
             "--mcp.extra-headers",
             "X: env:HDR",
         ];
-        let shown = environment(variables, &arguments, &["DOC_SECRET".to_owned()]);
+        let secret = ["DOC_SECRET", "MCP_EXTRA_HEADERS"].map(str::to_owned);
+        let shown = environment(variables, &arguments, &secret);
         let shown: Vec<(&str, &str)> =
             shown.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(

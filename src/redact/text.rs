@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::members::{json_string_end, members};
+use super::tokens::{bearer, web_tokens};
 use super::{REDACTED, keys};
 
 /// Headers whose value is hidden to the end of the line.
@@ -27,7 +29,7 @@ const MAX_STATUS_DIGITS: usize = 3;
 /// JSON members, user info in URLs, secret flags in command lines.
 pub fn text(text: &str) -> Cow<'_, str> {
     let mut current = Cow::Borrowed(text);
-    for rule in [headers, api_keys, parameters, assignments, members, flags, user_info] {
+    for rule in [headers, api_keys, bearer, web_tokens, parameters, assignments, members, flags, user_info] {
         if let Some(changed) = rule(&current) {
             current = Cow::Owned(changed);
         }
@@ -36,9 +38,9 @@ pub fn text(text: &str) -> Cow<'_, str> {
 }
 
 /// Hides every occurrence of the given values, such as secrets that the process has read.
-pub fn known_values<'t>(text: &'t str, values: &[&str]) -> Cow<'t, str> {
+pub fn known_values<'t, S: AsRef<str>>(text: &'t str, values: &[S]) -> Cow<'t, str> {
     let mut current = Cow::Borrowed(text);
-    for value in values.iter().filter(|value| !value.is_empty()) {
+    for value in values.iter().map(AsRef::as_ref).filter(|value| !value.is_empty()) {
         if current.contains(value) {
             current = Cow::Owned(current.replace(value, REDACTED));
         }
@@ -47,26 +49,26 @@ pub fn known_values<'t>(text: &'t str, values: &[&str]) -> Cow<'t, str> {
 }
 
 /// Collects a changed copy of a text.
-struct Rewrite<'t> {
+pub(super) struct Rewrite<'t> {
     text: &'t str,
     done: String,
     /// Where the part begins that is not copied yet.
-    from: usize,
+    pub(super) from: usize,
 }
 
 impl<'t> Rewrite<'t> {
-    fn new(text: &'t str) -> Rewrite<'t> {
+    pub(super) fn new(text: &'t str) -> Rewrite<'t> {
         Rewrite { text, done: String::new(), from: 0 }
     }
 
     /// Replaces the bytes `start..end`; both must be at or behind what was replaced before.
-    fn replace(&mut self, start: usize, end: usize, with: &str) {
+    pub(super) fn replace(&mut self, start: usize, end: usize, with: &str) {
         self.done.push_str(&self.text[self.from..start]);
         self.done.push_str(with);
         self.from = end;
     }
 
-    fn finish(mut self) -> Option<String> {
+    pub(super) fn finish(mut self) -> Option<String> {
         if self.from == 0 && self.done.is_empty() {
             return None;
         }
@@ -75,20 +77,20 @@ impl<'t> Rewrite<'t> {
     }
 }
 
-fn is_word(byte: u8) -> bool {
+pub(super) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-fn is_name(byte: u8) -> bool {
+pub(super) fn is_name(byte: u8) -> bool {
     is_word(byte) || byte == b'-'
 }
 
-fn starts_with_ignoring_case(text: &[u8], prefix: &str) -> bool {
+pub(super) fn starts_with_ignoring_case(text: &[u8], prefix: &str) -> bool {
     text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
 /// The first position at or behind `from` whose byte does not satisfy `keep`.
-fn skip(bytes: &[u8], from: usize, keep: impl Fn(u8) -> bool) -> usize {
+pub(super) fn skip(bytes: &[u8], from: usize, keep: impl Fn(u8) -> bool) -> usize {
     bytes[from..].iter().position(|b| !keep(*b)).map_or(bytes.len(), |at| from + at)
 }
 
@@ -185,7 +187,7 @@ fn assignments(text: &str) -> Option<String> {
         }
         let start = skip(bytes, at, |b| b.is_ascii_whitespace());
         let end = match bytes.get(start) {
-            Some(b'"') => json_string_end(bytes, start),
+            Some(b'"') => json_string_end(bytes, start, 0),
             _ => None,
         }
         .unwrap_or_else(|| skip(bytes, start, |b| b != b'&' && !b.is_ascii_whitespace()));
@@ -199,70 +201,6 @@ fn assignments(text: &str) -> Option<String> {
         }
     }
     out.finish()
-}
-
-/// `"password": "…"`, also with a list or a bare word as value.
-fn members(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Rewrite::new(text);
-    let mut at = 0;
-    while let Some(open) = bytes[at..].iter().position(|b| *b == b'"').map(|found| at + found) {
-        let name_end = skip(bytes, open + 1, is_name);
-        at = open + 1;
-        if bytes.get(name_end) != Some(&b'"') || !keys::is_secret_member(&text[open + 1..name_end]) {
-            continue;
-        }
-        let colon = skip(bytes, name_end + 1, |b| b.is_ascii_whitespace());
-        if bytes.get(colon) != Some(&b':') {
-            continue;
-        }
-        let start = skip(bytes, colon + 1, |b| b.is_ascii_whitespace());
-        let bare = || skip(bytes, start, |b| !matches!(b, b',' | b'}' | b']') && !b.is_ascii_whitespace());
-        let end = match bytes.get(start) {
-            Some(b'"') => json_string_end(bytes, start).unwrap_or(bytes.len()),
-            Some(b'[') => json_list_end(bytes, start),
-            _ => bare(),
-        };
-        if start < end {
-            out.replace(start, end, "\"[REDACTED]\"");
-            at = end;
-        }
-    }
-    out.finish()
-}
-
-/// The position behind the string that begins at `start`.
-fn json_string_end(bytes: &[u8], start: usize) -> Option<usize> {
-    let mut at = start + 1;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'\\' => at += 2,
-            b'"' => return Some(at + 1),
-            _ => at += 1,
-        }
-    }
-    None
-}
-
-/// The position behind the list that begins at `start`; the end of the text if it does not end.
-fn json_list_end(bytes: &[u8], start: usize) -> usize {
-    let (mut at, mut depth) = (start, 0usize);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => {
-                at = json_string_end(bytes, at).unwrap_or(bytes.len());
-                continue;
-            }
-            b'[' => depth += 1,
-            b']' => depth -= 1,
-            _ => {}
-        }
-        at += 1;
-        if depth == 0 {
-            break;
-        }
-    }
-    at.min(bytes.len())
 }
 
 /// `--api-key …` in a command line; references stay visible.
@@ -390,6 +328,8 @@ mod tests {
             ),
             (r#"{"id_token":"unterminated"#, r#"{"id_token":"[REDACTED]""#),
             (r#"{"name":"secret"}"#, r#"{"name":"secret"}"#),
+            (r#"{"code":-32601,"message":"m"}"#, r#"{"code":-32601,"message":"m"}"#),
+            (r#"{"code":"123","code":1234567}"#, r#"{"code":"[REDACTED]","code":"[REDACTED]"}"#),
             (r#"{"refresh_token":null}"#, r#"{"refresh_token":"[REDACTED]"}"#),
         ]);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::api::Api;
-use crate::net::front::{Bound, Front, Limits, Settings, WhenFull};
+use crate::net::front::{Bound, Front, Limits, SMALL_STACK_BYTES, Settings, WhenFull};
 
 /// Bytes of a request head; proxies in front of a server add to it.
 const HEAD_BYTES: usize = 32 * 1024;
@@ -40,7 +40,8 @@ pub(super) fn start(
         write: WRITE_TIME,
         connections,
     };
-    let settings = Settings { name: "server", limits, when_full: WhenFull::Refuse };
+    let settings =
+        Settings { name: "server", limits, when_full: WhenFull::Refuse, stack_bytes: SMALL_STACK_BYTES };
     let failed = failed.clone();
     Front::start(listeners, settings, api, move |error| {
         let _ = failed.send(error);

@@ -13,7 +13,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::api::{
-    Access, Api, Grants, IngressAuth, Key, KeyDigest, KeyKind, Options, Principals, PublicUrl, Record, Serves,
+    Access, Administration, Api, Grants, IngressAuth, Keeper, Key, KeyDigest, KeyKind, Options, Principals,
+    PublicUrl, Record, Serves,
 };
 use super::clock;
 use super::engine::{Engine, Limits};
@@ -139,7 +140,9 @@ impl Local {
             poll_wait_max: options.poll_wait_max,
             tells_commands: false,
         };
-        let api = Api::new(Arc::clone(&engine), api_options, access(&options)).map_err(io::Error::other)?;
+        let administration = Administration::new(None, limits(&options));
+        let api = Api::new(Arc::clone(&engine), api_options, access(&options), administration);
+        let api = api.map_err(io::Error::other)?;
         let (fail, failed) = bounded(2);
         let front = front::start(vec![ingress, client], options.connections, Arc::new(api), &fail)?;
         Ok(Local {
@@ -236,6 +239,8 @@ fn limits(options: &LocalOptions) -> Limits {
         queue_bytes: 64 << 20,
         notifications: 16,
         notification_bytes: 4 << 20,
+        rate: None,
+        affinity_lease: None,
     }
 }
 
@@ -249,11 +254,16 @@ fn access(options: &LocalOptions) -> Access {
         principals: Principals::default(),
         created_at: now.clone(),
         updated_at: now,
+        response_timeout: None,
+        affinity: None,
+        keeper: Keeper::Configuration,
     };
     let key = Key {
+        name: "local".to_owned(),
         digest: KeyDigest::of(options.api_key.expose().as_bytes()),
         kind: KeyKind::Runtime,
         read: true,
+        write: false,
         use_: true,
         principals: Principals::default(),
         grants: Grants::All,
@@ -261,7 +271,7 @@ fn access(options: &LocalOptions) -> Access {
     Access {
         keys: vec![key],
         connector_keys: Vec::new(),
-        records: [(options.tunnel_id.clone(), record)].into(),
+        records: [(options.tunnel_id.clone(), Arc::new(record))].into(),
     }
 }
 

@@ -10,6 +10,7 @@ mod front;
 mod local;
 mod settings;
 mod standalone;
+mod store;
 
 pub use crate::net::front::ListenAt;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::api::Api;
+use super::api::{Administration, Api};
 use super::engine::Engine;
 use super::front;
 use super::settings::{ServerConfig, TunnelConfig};
@@ -91,7 +91,8 @@ impl Standalone {
             listening.push(Listening { at: socket.at.clone(), tls });
             bound.push(socket);
         }
-        let api = Api::new(Arc::clone(&engine), config.options, config.access);
+        let administration = Administration::new(config.store, config.limits);
+        let api = Api::new(Arc::clone(&engine), config.options, config.access, administration);
         let api = Arc::new(api.map_err(|error| StartError::System(io::Error::other(error)))?);
         let (fail, failed) = bounded(bound.len());
         let front =
@@ -109,22 +110,17 @@ impl Standalone {
         &self.failed
     }
 
-    /// Takes over keys and tunnels of `config` and reads the certificates again. Listeners and limits of
-    /// existing tunnels stay as they are. Tunnels that are gone end what goes on in them.
-    pub fn reload(&self, config: ServerConfig) -> Result<(), StartError> {
-        for identity in &self.identities {
-            identity.reload()?;
-        }
-        for TunnelConfig { id, limits } in &config.tunnels {
-            self.engine.add(id.clone(), limits.clone());
-        }
-        for tunnel in self.engine.tunnels() {
-            if !config.access.records.contains_key(tunnel.id()) {
-                self.engine.remove(tunnel.id());
+    /// Takes over keys and tunnels of what `read` yields and reads the certificates again. Listeners and
+    /// limits stay as they are. Tunnels that are gone end what goes on in them. An error changes nothing.
+    pub fn reload(&self, read: impl FnOnce() -> Result<ServerConfig, String>) -> Result<(), String> {
+        self.api.reload(|| {
+            let config = read()?;
+            for identity in &self.identities {
+                identity.reload().map_err(|error| error.to_string())?;
             }
-        }
-        self.api.set_access(config.access);
-        Ok(())
+            let tunnels = config.tunnels.into_iter().map(|tunnel| (tunnel.id, tunnel.limits)).collect();
+            Ok((config.access, tunnels))
+        })
     }
 
     /// Stops: parked polls and queued requests end at once, delivered ones may be answered within `grace`.

@@ -173,3 +173,12 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
 }
+
+/// What a server says that knows no authorization: to a request for metadata, and to the empty POST that
+/// looks for a challenge. `None` for every other request.
+pub fn without_metadata(request: &Request) -> Option<Vec<u8>> {
+    if request.path.contains("/.well-known/") {
+        return Some(reply(404, &[], ""));
+    }
+    (request.method == "POST" && request.body.is_empty()).then(|| reply(400, &[], ""))
+}

@@ -225,6 +225,9 @@ impl Shared {
     }
 
     fn act(&self, request: &Request, out: &mut TcpStream) -> Next {
+        if request.path.contains("/.well-known/") {
+            return send(out, reply(404, &[], ""));
+        }
         // What follows a tilde is for the control plane.
         let fault =
             request.header("X-Fault").unwrap_or("none").split('~').next().unwrap_or_default().to_owned();

@@ -113,6 +113,10 @@ fn reset(stream: &TcpStream) {
 /// with that status; `stall` never answers; `slow-MS` answers late; `reset` and `close` break the connection;
 /// `cut` breaks a stream after one notification.
 pub fn by_tool_name(request: &Request, stream: &mut TcpStream) -> Next {
+    if let Some(reply) = http::without_metadata(request) {
+        let _ = stream.write_all(&reply);
+        return Next::KeepAlive;
+    }
     if request.method == "DELETE" {
         let _ = stream.write_all(&http::reply(204, &[], "").replace_length());
         return Next::KeepAlive;

@@ -63,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply(204, None, None)
 
     def do_GET(self):
-        self.reply(405, None, b"")
+        self.reply(404 if "/.well-known/" in self.path else 405, None, b"")
 
     def reply(self, status, kind, body):
         self.send_response(status)

@@ -185,6 +185,9 @@ pub fn result(request: &Request, result: &str) -> String {
 
 /// A plain MCP server: handshake, notifications, sessions; calls are answered with their arguments.
 pub fn plain(request: &Request) -> Answer {
+    if let Some(reply) = http::without_metadata(request) {
+        return Answer::Bytes(reply);
+    }
     match request.method.as_str() {
         "DELETE" => reply(204, &[], ""),
         "POST" => {
@@ -207,12 +210,19 @@ pub fn plain(request: &Request) -> Answer {
     }
 }
 
+/// `script`, but no metadata and no challenge.
+pub fn no_oauth(
+    script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
+    move |request| http::without_metadata(request).map_or_else(|| script(request), Answer::Bytes)
+}
+
 /// [`plain`], but calls are answered by `calls`, which is given the tool's name.
 pub fn on_call(
     calls: impl Fn(&str, &Request) -> Answer + Send + Sync + 'static,
 ) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     move |request| {
-        if request.method != "POST" {
+        if request.method != "POST" || request.body.is_empty() {
             return plain(request);
         }
         match request.json()["params"]["name"].as_str() {

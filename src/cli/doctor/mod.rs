@@ -4,9 +4,9 @@
 //! Invariant: it writes nothing, leaves nothing behind, and contacts the control plane only when
 //! `--online` asks for it.
 
-mod challenge;
 mod era;
 mod findings;
+mod jobs;
 mod metadata;
 mod online;
 mod report;
@@ -19,11 +19,13 @@ use crate::config::{
     settings,
 };
 use crate::daemon::Material;
+use crate::net::Cancel;
 use crate::ops::listener;
 
 use super::tree::{Call, Node, Shape, Words};
-use super::{Failure, help};
+use super::{Failure, help, terminal};
 
+use jobs::Job;
 use report::{Check, Report};
 
 /// Check the configuration, the MCP servers and the local listener.
@@ -60,17 +62,18 @@ what is checked.",
 fn main(call: &Call) -> Result<(), Failure> {
     let given: Doctor = call.arguments()?;
     let environment = Environment::of_process();
-    let report = examine(call, &environment, given.online);
+    let report = examine(call, &environment, &given);
+    let paint = terminal::takes_colour();
     let text = match (given.json, given.explain) {
         (true, _) => report.json(),
-        (false, true) => report.text() + &report.explanations(),
-        (false, false) => report.text(),
+        (false, true) => report.text(paint) + &report.explanations(),
+        (false, false) => report.text(paint),
     };
     help::print(&text)?;
     if report.is_ok() { Ok(()) } else { Err(Failure::reported()) }
 }
 
-fn examine(call: &Call, environment: &Environment, online: bool) -> Report {
+fn examine(call: &Call, environment: &Environment, given: &Doctor) -> Report {
     let document = match selected_document(&call.flags, environment) {
         Ok(document) => document,
         Err(errors) => {
@@ -96,7 +99,7 @@ fn examine(call: &Call, environment: &Environment, online: bool) -> Report {
     report.push(Check::pass("profile_load", source).with_evidence(warnings));
     match loaded {
         Ok(config) => match Material::load(&config, None) {
-            Ok(material) => examine_config(&mut report, &config, &material, environment, online),
+            Ok(material) => examine_config(&mut report, &config, &material, environment, given),
             Err(error) => {
                 report.push(findings::material(&error));
                 setup_urls(&mut report);
@@ -113,20 +116,23 @@ fn examine_config(
     config: &Config,
     material: &Material,
     environment: &Environment,
-    online: bool,
+    given: &Doctor,
 ) {
     let control_plane = &config.control_plane;
     report.push(Check::pass("tunnel_id", control_plane.tunnel_id.to_string()));
     report.push(Check::pass("control_plane_api_key", control_plane.api_key_source.clone()));
     setup_urls(report);
-    target::check(report, config, material, environment);
-    let listener = health_listener(&config.health);
-    let ui = ui(&config.health, &listener);
-    report.push(listener);
-    report.push(ui);
-    if online {
-        report.push(online::check(config, material));
+    let cut = Cancel::new();
+    let mut jobs = target::jobs(config, material, environment, &cut);
+    jobs.push(Job::new("the local listener", || {
+        let listener = health_listener(&config.health);
+        let ui = ui(&config.health, &listener);
+        vec![listener, ui]
+    }));
+    if given.online {
+        jobs.push(Job::new("the control plane", || vec![online::check(config, material)]));
     }
+    jobs::run(jobs, !given.json).into_iter().for_each(|check| report.push(check));
 }
 
 fn mapped(report: &mut Report, errors: &ConfigErrors) {
@@ -223,6 +229,7 @@ fn listen_url(listen_addr: &str) -> String {
 /// Kept for those who expect the check; this client has no assistant to plug in.
 fn plugin() -> Check {
     Check::skip("codex_plugin", "not part of this client")
+        .why("Nothing is missing: the check is kept for scripts that expect it.")
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::super::terminal::Paint;
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -19,6 +21,14 @@ impl Status {
             Status::Pass => "PASS",
             Status::Fail => "FAIL",
             Status::Skip => "SKIP",
+        }
+    }
+
+    fn paint(self) -> Paint {
+        match self {
+            Status::Pass => Paint::Green,
+            Status::Fail => Paint::Red,
+            Status::Skip => Paint::Yellow,
         }
     }
 }
@@ -38,6 +48,12 @@ pub(super) struct Check {
 }
 
 impl Check {
+    /// Its identifier.
+    #[cfg(test)]
+    pub(super) fn id(&self) -> &'static str {
+        self.id
+    }
+
     fn new(id: &'static str, status: Status, summary: impl Into<String>) -> Check {
         Check {
             id,
@@ -126,16 +142,24 @@ impl Report {
         self.checks.iter().filter(|check| check.is_failed()).map(|check| check.id).collect()
     }
 
-    /// One line for each check, and the result.
-    pub(super) fn text(&self) -> String {
+    /// One line for each check, and the result; with colours if `paint`.
+    pub(super) fn text(&self, paint: bool) -> String {
+        let painted =
+            |status: Status, word: &str| if paint { status.paint().on(word) } else { word.to_owned() };
         let mut text = String::new();
         for check in &self.checks {
-            let _ = writeln!(text, "CHECK {:<24} {:<4} {}", check.id, check.status.word(), check.summary);
+            let status = painted(check.status, &format!("{:<4}", check.status.word()));
+            let _ = writeln!(text, "CHECK {:<24} {status} {}", check.id, check.summary);
         }
         if self.is_ok() {
-            let _ = write!(text, "\nRESULT ok\nNEXT   {}\n", self.run_command);
+            let _ = write!(text, "\nRESULT {}\nNEXT   {}\n", painted(Status::Pass, "ok"), self.run_command);
         } else {
-            let _ = write!(text, "\nRESULT fail\nFAILED_CHECKS {}\nEXIT_CODE 2\n", self.failed().join(","));
+            let _ = write!(
+                text,
+                "\nRESULT {}\nFAILED_CHECKS {}\nEXIT_CODE 2\n",
+                painted(Status::Fail, "fail"),
+                self.failed().join(",")
+            );
         }
         text
     }
@@ -195,14 +219,15 @@ mod tests {
         let mut report = Report::new("tunnel-client run --profile demo".into());
         report.push(Check::pass("tunnel_id", "tunnel_x"));
         assert_eq!(
-            report.text(),
+            report.text(false),
             "CHECK tunnel_id                PASS tunnel_x\n\nRESULT ok\nNEXT   tunnel-client run --profile demo\n"
         );
         report.push(Check::skip("ui", "blocked").why("Because.").with_next(["Do it.".to_owned()]));
         assert!(report.is_ok());
         report.push(Check::fail("health_listener", "two\n lines").with_evidence(["seen".to_owned()]));
         report.push(Check::fail("x", "y"));
-        let text = report.text();
+        assert!(report.text(true).contains(" \u{1b}[31mFAIL\u{1b}[0m two lines\n"));
+        let text = report.text(false);
         assert!(text.contains("CHECK health_listener          FAIL two lines\n"), "{text}");
         assert!(text.ends_with("\nRESULT fail\nFAILED_CHECKS health_listener,x\nEXIT_CODE 2\n"), "{text}");
         assert_eq!(

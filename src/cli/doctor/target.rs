@@ -1,5 +1,6 @@
 //! The MCP servers: reachable over HTTP, startable over stdio.
 
+use crate::order;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use crate::net::{Cancel, Cause, Deadline};
 use crate::redact;
 
 use super::era;
+use super::jobs::Job;
 use super::metadata;
-use super::report::{Check, Report};
+use super::report::Check;
 
 /// Time for the one request.
 const REACH_TIME: Duration = Duration::from_secs(2);
@@ -24,57 +26,60 @@ const REACHABLE: &str = "mcp_server_reachable";
 const METADATA: &str = "oauth_metadata";
 const EXECUTABLE: &str = "mcp_command_executable";
 
-/// Checks the servers of all channels that are polled, `main` first.
-pub(super) fn check(report: &mut Report, config: &Config, material: &Material, environment: &Environment) {
-    let cut = Cancel::new();
-    let mut bindings = material.bindings(config, &cut);
-    bindings.sort_by_key(|(channel, _)| !channel.is_main());
-    for (channel, binding) in &bindings {
-        let target =
-            config.mcp.bindings.iter().find(|known| known.channel == *channel).map(|known| &known.target);
-        match target {
-            Some(McpTarget::Http { url, .. }) => http(report, config, channel, url, binding),
-            Some(McpTarget::Stdio { command, .. }) => {
-                stdio(report, config, channel, command, environment, binding);
+/// What there is to check for the servers of all channels that are polled, `main` first. `cut` ends what is
+/// under way.
+pub(super) fn jobs<'a>(
+    config: &'a Config,
+    material: &Material,
+    environment: &'a Environment,
+    cut: &Cancel,
+) -> Vec<Job<'a>> {
+    let mut bindings = material.bindings(config, cut);
+    order::sort_by_key(&mut bindings, |(channel, _)| !channel.is_main());
+    let job = |(channel, binding): (Channel, Arc<Binding>)| {
+        let known = config.mcp.bindings.iter().find(|known| known.channel == channel)?;
+        let name = format!("channel {channel}");
+        Some(match &known.target {
+            McpTarget::Http { url, .. } => Job::new(name, move || http(config, &channel, url, &binding)),
+            McpTarget::Stdio { command, .. } => {
+                Job::new(name, move || stdio(config, &channel, command, environment, &binding))
             }
-            None => {}
-        }
-    }
+        })
+    };
+    bindings.into_iter().filter_map(job).collect()
 }
 
-fn http(report: &mut Report, config: &Config, channel: &Channel, url: &Url, server: &Arc<Binding>) {
-    let Binding::Http(binding) = &**server else { return };
+fn http(config: &Config, channel: &Channel, url: &Url, server: &Arc<Binding>) -> Vec<Check> {
+    let Binding::Http(binding) = &**server else { return Vec::new() };
     let shown = redact::snapshot(url.as_str());
     let reachable = reachable(binding, url, &shown);
-    if !channel.is_main() {
-        let era = (!reachable.is_failed()).then(|| era::check(config, server).of_channel(channel.as_str()));
-        report.push(reachable.of_channel(channel.as_str()));
-        era.into_iter().for_each(|era| report.push(era));
-        return;
-    }
-    report.push(Check::pass("mcp_target", shown));
     let blocked = reachable.is_failed();
-    report.push(reachable);
-    report.push(match blocked {
-        true => era::unreachable(),
-        false => era::check(config, server),
-    });
-    report.push(if blocked {
+    if !channel.is_main() {
+        let era = (!blocked).then(|| era::check(config, server).of_channel(channel.as_str()));
+        return [reachable.of_channel(channel.as_str())].into_iter().chain(era).collect();
+    }
+    let era = if blocked { era::unreachable() } else { era::check(config, server) };
+    let metadata = if blocked {
         Check::skip(METADATA, "blocked by the MCP server check")
             .why("OAuth metadata is served by the MCP server, which was not reached.")
             .with_next([format!("Fix {REACHABLE} first.")])
     } else {
-        match metadata::discover(binding) {
-            Ok(summary) => Check::pass(METADATA, summary),
-            Err(metadata::Trouble { summary, evidence }) => Check::fail(METADATA, summary)
-                .why("A server that announces authorization has to serve its metadata, or connectors cannot log in.")
-                .with_evidence(evidence)
-                .with_next([
-                    "Fix the protected-resource document of the MCP server (RFC 9728).".to_owned(),
-                    "Read more: tunnel-client help oauth".to_owned(),
-                ]),
-        }
-    });
+        metadata(binding)
+    };
+    vec![Check::pass("mcp_target", shown), reachable, era, metadata]
+}
+
+fn metadata(binding: &HttpBinding) -> Check {
+    match metadata::discover(binding) {
+        Ok(summary) => Check::pass(METADATA, summary),
+        Err(metadata::Trouble { summary, evidence }) => Check::fail(METADATA, summary)
+            .why("A server that announces authorization has to serve its metadata, or connectors cannot log in.")
+            .with_evidence(evidence)
+            .with_next([
+                "Fix the protected-resource document of the MCP server (RFC 9728).".to_owned(),
+                "Read more: tunnel-client help oauth".to_owned(),
+            ]),
+    }
 }
 
 fn reachable(binding: &HttpBinding, url: &Url, shown: &str) -> Check {
@@ -92,31 +97,56 @@ fn reachable(binding: &HttpBinding, url: &Url, shown: &str) -> Check {
     Check::fail(REACHABLE, format!("{shown}: {error}"))
         .why("Every command is forwarded to this server.")
         .with_evidence([format!("GET {shown}: {error}")])
-        .with_next([
-            "Start the MCP server, or correct its URL.".to_owned(),
-            "If a proxy or a private CA is in between, check mcp.http_proxy, http_proxy and ca_bundle."
-                .to_owned(),
-        ])
+        .with_next(advice(error.cause, url))
+}
+
+/// What to do about a server that was not reached.
+fn advice(cause: Cause, url: &Url) -> Vec<String> {
+    let host = url.host_str().unwrap_or_default();
+    let first = match cause {
+        Cause::Dns => format!("Correct the host name {host:?}, or make this host's resolver know it: getent hosts {host}"),
+        Cause::Tls => format!(
+            "If {host} has a certificate of a private CA, give its roots with --ca-bundle (CA_BUNDLE, ca_bundle); if it wants a client certificate, set mcp.client_cert and mcp.client_key."
+        ),
+        Cause::ConnectionRefused => {
+            let port = url.port_or_known_default().unwrap_or(80);
+            format!("Nothing listens there: start the MCP server, or correct its port (now {port}).")
+        }
+        Cause::SocketMissing => "Start the MCP server that makes the socket, or correct unix_socket.".to_owned(),
+        Cause::ProxyRefused(_) => {
+            "Let the proxy allow this host, or set another one with mcp.http_proxy.".to_owned()
+        }
+        Cause::Timeout | Cause::NetworkUnreachable | Cause::HostUnreachable => {
+            "The host does not answer: check its address, the route to it and firewalls; if it is reached only through a proxy, set mcp.http_proxy or http_proxy.".to_owned()
+        }
+        Cause::Protocol => "What answers there does not speak HTTP: correct scheme (http or https) and port.".to_owned(),
+        _ => "Start the MCP server, or correct its URL.".to_owned(),
+    };
+    vec![
+        first,
+        format!("Try it by hand: curl -v {}", redact::snapshot(url.as_str())),
+        "Run doctor again.".to_owned(),
+    ]
 }
 
 fn stdio(
-    report: &mut Report,
     config: &Config,
     channel: &Channel,
     command: &str,
     environment: &Environment,
     binding: &Arc<Binding>,
-) {
+) -> Vec<Check> {
     let executable = executable(command, environment);
     if !channel.is_main() {
-        report.push(executable.of_channel(channel.as_str()));
-        return;
+        return vec![executable.of_channel(channel.as_str())];
     }
-    report.push(Check::pass("mcp_target", redact::text(command)));
-    report.push(executable);
-    report.push(era::check(config, binding));
-    report.push(Check::skip(REACHABLE, "stdio server: there is nothing to connect to"));
-    report.push(Check::skip(METADATA, "stdio server: OAuth metadata applies to HTTP servers only"));
+    vec![
+        Check::pass("mcp_target", redact::text(command)),
+        executable,
+        era::check(config, binding),
+        Check::skip(REACHABLE, "stdio server: there is nothing to connect to"),
+        Check::skip(METADATA, "stdio server: OAuth metadata applies to HTTP servers only"),
+    ]
 }
 
 fn executable(command: &str, environment: &Environment) -> Check {

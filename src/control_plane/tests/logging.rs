@@ -221,7 +221,7 @@ fn raw_messages_are_dumped_only_on_request_and_without_changing_them() {
     assert!(
         two[0].starts_with(&format!("GET /v1/tunnels/{TUNNEL}/poll?limit=3&timeout_ms=30000 HTTP/1.1\r\n"))
     );
-    assert!(two[0].contains("authorization: Bearer example-key\r\n"), "{}", two[0]);
+    assert!(two[0].contains("Authorization: Bearer [REDACTED]\r\n"), "{}", two[0]);
     assert!(
         two[1].starts_with("HTTP/1.1 200") && two[1].ends_with("\r\n\r\n{\"commands\":[]}"),
         "{}",

@@ -114,11 +114,12 @@ fn lay_over(headers: &mut HeaderMap, upper: &HeaderMap) {
     }
 }
 
-/// Whether two URLs share scheme, host and port.
-pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
-    a.scheme() == b.scheme()
-        && a.host_str() == b.host_str()
-        && a.port_or_known_default() == b.port_or_known_default()
+/// Whether two URLs share scheme, host and port. A host is the same with a dot at its end.
+pub fn same_origin(a: &Url, b: &Url) -> bool {
+    fn host(url: &Url) -> Option<&str> {
+        url.host_str().map(|host| host.strip_suffix('.').unwrap_or(host))
+    }
+    a.scheme() == b.scheme() && host(a) == host(b) && a.port_or_known_default() == b.port_or_known_default()
 }
 
 /// What every request carries below all other layers.

@@ -14,6 +14,7 @@ mod send;
 mod stream;
 
 pub use discovery::{DiscoveryReply, DiscoveryRequest, DiscoveryScope, resource_metadata_urls};
+pub use headers::same_origin;
 
 pub use observe::{HttpObserver, HttpSent};
 
@@ -52,6 +53,8 @@ pub struct HttpBinding {
     target: HttpTarget,
     uri: Option<Uri>,
     client: HttpClient,
+    /// Fetches the metadata that are on other origins.
+    outside: Option<HttpClient>,
     cancel: Cancel,
     layers: Layers,
     post_headers: HeaderMap,
@@ -79,6 +82,7 @@ impl HttpBinding {
             observed: Observed::new(&target.url, None),
             target,
             client,
+            outside: None,
             cancel: Cancel::new(),
             post_headers: headers::built_in(Some(headers::ACCEPT_BOTH), Some(JSON)),
             delete_headers: headers::built_in(None, None),
@@ -92,6 +96,13 @@ impl HttpBinding {
     /// the client.
     pub fn with_cancel(mut self, cancel: &Cancel) -> HttpBinding {
         self.cancel = cancel.clone();
+        self
+    }
+
+    /// Fetches metadata on other origins than the endpoint's through `outside`: neither the server's Unix
+    /// socket nor its certificate is theirs.
+    pub fn with_outside(mut self, outside: HttpClient) -> HttpBinding {
+        self.outside = Some(outside);
         self
     }
 
@@ -263,6 +274,7 @@ impl HttpBinding {
             let envelope = Envelope::parse(text.as_bytes()).ok()?;
             (envelope.kind == Kind::Response && envelope.id.as_ref() == Some(id)).then_some(())
         };
+        reply.dump.complete(&body);
         self.raw_log.read(&body);
         match String::from_utf8(body) {
             Ok(text) if answers(&text).is_some() => Ok(Answer { head, json: trimmed(text) }),
@@ -279,6 +291,9 @@ fn reject(id: Option<&Id>, mut reply: Reply, deadline: Deadline) -> Result<Outco
         return Ok(Outcome::Failed(Failure::Rejected { head, kind: FailureKind::InvalidMcpError }));
     };
     let body = reply.body.read_to_limit(rejected::MAX_ERROR_BYTES);
+    if let Ok(body) = &body {
+        reply.dump.complete(body);
+    }
     if let Err(error) = &body
         && (matches!(error.cause, Cause::Cancelled | Cause::Timeout) || deadline.is_past())
     {

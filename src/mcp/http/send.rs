@@ -17,6 +17,7 @@ use crate::net::{
 
 use super::HttpBinding;
 use super::headers::{Purpose, Reach, same_origin, title_case};
+use super::raw_log::Dump;
 
 /// How much of a body that nobody wants is read so that its connection can be used again …
 const SETTLE_BYTES: u64 = 64 * 1024;
@@ -66,6 +67,7 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
+    pub(super) dump: Dump,
 }
 
 impl Reply {
@@ -101,15 +103,15 @@ impl HttpBinding {
     /// Sends `call` to the binding's own URL.
     pub(super) fn send(&self, call: &Call<'_>) -> Result<Reply, Error> {
         let uri = self.uri.as_ref().ok_or_else(invalid_url)?;
-        let response = self.send_once(call, Reach::OWN, uri)?;
-        self.follow(call, Follow::Anywhere, &self.target.url, response)
+        let sent = self.send_once(call, Follow::Anywhere, Reach::OWN, uri)?;
+        self.follow(call, Follow::Anywhere, &self.target.url, sent)
     }
 
     /// Sends `call` to `url`.
     pub(super) fn send_to(&self, call: &Call<'_>, follow: Follow, url: &Url) -> Result<Reply, Error> {
         let uri = uri_of(url).ok_or_else(invalid_url)?;
-        let response = self.send_once(call, self.layers.reach(url), &uri)?;
-        self.follow(call, follow, url, response)
+        let sent = self.send_once(call, follow, self.layers.reach(url), &uri)?;
+        self.follow(call, follow, url, sent)
     }
 
     /// Discards what follows the answer in a stream. Servers that hold their streams open are not waited
@@ -125,7 +127,7 @@ impl HttpBinding {
         call: &Call<'_>,
         follow: Follow,
         first: &Url,
-        mut response: Response,
+        (mut response, mut dump): (Response, Dump),
     ) -> Result<Reply, Error> {
         let mut moved: Option<Url> = None;
         for _ in 1..MAX_REQUESTS {
@@ -139,24 +141,32 @@ impl HttpBinding {
                 ));
             }
             settle(response.body, SETTLE_TIME, call.deadline);
-            response = self.send_once(call, self.layers.reach(&to), &uri)?;
+            (response, dump) = self.send_once(call, follow, self.layers.reach(&to), &uri)?;
             moved = Some(to);
         }
-        Ok(Reply { status: response.status, headers: response.headers, body: response.body })
+        Ok(Reply { status: response.status, headers: response.headers, body: response.body, dump })
     }
 
-    fn send_once(&self, call: &Call<'_>, reach: Reach, uri: &Uri) -> Result<Response, Error> {
+    fn send_once(
+        &self,
+        call: &Call<'_>,
+        follow: Follow,
+        reach: Reach,
+        uri: &Uri,
+    ) -> Result<(Response, Dump), Error> {
         let headers = self.layers.build(reach, call.purpose, call.built_in, call.forwarded);
         self.raw_log.request(&call.method, uri, &headers, call.body);
         let (method, body, deadline) = (call.method.clone(), call.body, call.deadline);
         let started = Instant::now();
-        let sent = self.client.send(Request { method, uri, headers, body, deadline });
+        // What stays on its origin, and began on another one, is none of the server's business.
+        let outside = self.outside.as_ref().filter(|_| follow == Follow::SameOrigin && !reach.origin);
+        let sent = outside.unwrap_or(&self.client).send(Request { method, uri, headers, body, deadline });
         let status = sent.as_ref().ok().map(|response| response.status);
         let body_bytes = body.map_or(0, <[u8]>::len);
         self.observed.note((&call.method, uri, reach), status, started.elapsed(), body_bytes);
         let response = sent?;
-        self.raw_log.response(&response);
-        Ok(response)
+        let dump = self.raw_log.response(&response);
+        Ok((response, dump))
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::jsonrpc::{Envelope, Id, Invalid, Kind};
 use crate::mcp::{Answer, Failure, Head, Outcome};
+use crate::redact;
 
 use super::assemble::{Assembler, Progress};
 use super::incoming::for_caller;
@@ -295,7 +296,7 @@ impl Shared {
     /// Dumps a message, for those who asked for it.
     pub(super) fn log_raw(&self, direction: &str, json: &str) {
         if self.log_raw_messages {
-            debug!(target: "mcpclient", transport = "raw_http"; "{direction}: {json}");
+            debug!(target: "mcpclient", transport = "raw_http"; "{direction}: {}", redact::payload(json.as_bytes()));
         }
     }
 }

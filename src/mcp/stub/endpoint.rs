@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::jsonrpc::{Envelope, Id, Kind, METHOD_NOT_FOUND, error_response, result_response};
+use crate::mcp::streamable::{Facts, LEGACY_VERSIONS, MODERN_VERSION, Refusal};
 use crate::net::Cancel;
 use crate::net::front::{self, BadBody, Exchange, Head, Response, Wake};
 
 use super::metadata;
-use super::rules::{Facts, LEGACY_VERSIONS, MODERN_VERSION, Refusal};
 use super::sessions::Sessions;
 use super::tools::{Called, InvalidParams, Tools, countdown_result};
 
@@ -56,7 +56,7 @@ impl front::Service for Service {
         let sent = if head.path() == "/mcp" {
             self.answer_mcp(head, exchange)
         } else {
-            let host = super::rules::header(head, "Host").unwrap_or_default();
+            let host = head.value("Host").map(str::trim).unwrap_or_default();
             exchange.respond(&match metadata::document(head.path(), host) {
                 Some(document) => json_reply(200, document),
                 None => plain(404, "404 page not found"),
@@ -82,9 +82,11 @@ impl Service {
     }
 
     fn answer_mcp(&self, head: &Head, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        let facts = Facts::of(head, exchange.peer());
+        let local = exchange.peer().address.is_some_and(|peer| peer.ip().is_loopback());
+        let text = |value| std::str::from_utf8(value).ok();
+        let facts = Facts::of(head.method_text(), local, |name| head.values(name).filter_map(text).collect());
         if let Err(Refusal(status, text)) = facts.check() {
-            let refusal = plain(status, text);
+            let refusal = plain(status, &text);
             return exchange.respond(&match status {
                 405 => refusal.header("Allow", "GET, POST, DELETE"),
                 _ => refusal,

@@ -6,7 +6,6 @@
 
 mod endpoint;
 mod metadata;
-mod rules;
 mod sessions;
 mod tools;
 
@@ -16,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::net::Cancel;
-use crate::net::front::{Bound, Front, Limits, Settings, WhenFull};
+use crate::net::front::{Bound, Front, Limits, SMALL_STACK_BYTES, Settings, WhenFull};
 
 use endpoint::Service;
 
@@ -70,7 +69,12 @@ impl Stub {
         let tools =
             tools::Tools { name: or(name, DEFAULT_NAME), version: or(version, DEFAULT_VERSION), countdown };
         let service = Arc::new(Service::new(tools, cancel.clone()));
-        let settings = Settings { name: "mcpclient", limits: LIMITS, when_full: WhenFull::Evict };
+        let settings = Settings {
+            name: "mcpclient",
+            limits: LIMITS,
+            when_full: WhenFull::Evict,
+            stack_bytes: SMALL_STACK_BYTES,
+        };
         let answering: Arc<Service> = Arc::clone(&service);
         let front = Front::start(vec![Bound::tcp(listener)?], settings, answering, |error| {
             log::error!(target: "mcpclient", error:%; "MCP stub cannot accept connections");

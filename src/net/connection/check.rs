@@ -37,7 +37,7 @@ pub struct ProxyFailure {
 pub fn check_proxy(proxy: &ProxyUrl, target: Option<&str>, trust: &Trust, cancel: &Cancel) -> ProxyCheck {
     let started = Instant::now();
     let mut check = ProxyCheck { tcp: Duration::ZERO, connect: None, status: None, failure: None };
-    let socket = dial::tcp(proxy.host(), proxy.port(), Deadline::after(PHASE), cancel);
+    let socket = dial::tcp(proxy.host(), proxy.port(), dial::ANY, Deadline::after(PHASE), cancel);
     check.tcp = started.elapsed();
     let socket = match socket {
         Ok(socket) => socket,

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -30,10 +30,27 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Longest pause between two attempts to get into the full queue of a Unix listener.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connects to `host:port` over TCP.
-pub(crate) fn tcp(host: &str, port: u16, deadline: Deadline, cancel: &Cancel) -> Result<Socket, Error> {
+/// Which addresses may be dialled.
+pub(crate) type Allowed = fn(IpAddr) -> bool;
+
+/// All of them.
+pub(crate) const ANY: Allowed = |_| true;
+
+/// Connects to `host:port` over TCP, at an address that is `allowed`.
+pub(crate) fn tcp(
+    host: &str,
+    port: u16,
+    allowed: Allowed,
+    deadline: Deadline,
+    cancel: &Cancel,
+) -> Result<Socket, Error> {
     let peer: Arc<str> = host_and_port(host, port).into();
-    let addresses = names::resolve(host, port, deadline, cancel)?;
+    let mut addresses = names::resolve(host, port, deadline, cancel)?;
+    addresses.retain(|address| allowed(address.ip()));
+    if addresses.is_empty() {
+        let message = format!("destination refused: {peer} is at no address that may be asked");
+        return Err(Error::before_writing(Cause::InvalidRequest, message));
+    }
     let alarm = Alarm::new(cancel).map_err(|e| cannot_connect(&peer, &e))?;
     let mut race = Race { next: addresses.into_iter(), running: Vec::new(), first_failure: None };
     let stream = race.run(&peer, deadline, cancel, &alarm)?;
@@ -298,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_closed_port_is_refused() {
-        let error = tcp("127.0.0.1", free_port(), soon(), &Cancel::new()).err().unwrap();
+        let error = tcp("127.0.0.1", free_port(), ANY, soon(), &Cancel::new()).err().unwrap();
         assert_eq!(error.cause, Cause::ConnectionRefused);
         assert!(!error.written && error.message.contains("127.0.0.1"), "{error}");
     }
@@ -307,10 +324,23 @@ mod tests {
     fn a_name_with_one_dead_family_still_connects() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(tcp("localhost", port, soon(), &Cancel::new()).is_ok());
+        assert!(tcp("localhost", port, ANY, soon(), &Cancel::new()).is_ok());
         let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
         let port = listener.local_addr().unwrap().port();
-        assert!(tcp("localhost", port, soon(), &Cancel::new()).is_ok());
+        assert!(tcp("localhost", port, ANY, soon(), &Cancel::new()).is_ok());
+    }
+
+    #[test]
+    fn an_address_that_is_not_allowed_is_not_dialled_whatever_name_leads_to_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1"] {
+            let refused = tcp(host, port, |address| !address.is_loopback(), soon(), &Cancel::new());
+            let error = refused.err().unwrap();
+            assert!(error.cause == Cause::InvalidRequest && !error.written, "{error}");
+        }
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "nobody came");
     }
 
     #[test]
@@ -328,7 +358,7 @@ mod tests {
     fn a_dial_into_the_void_ends_at_the_deadline_and_with_the_cancellation() {
         let (_listener, _fillers, address) = black_hole();
         let deadline = Deadline::after(Duration::from_millis(50));
-        let error = tcp("127.0.0.1", address.port(), deadline, &Cancel::new()).err().unwrap();
+        let error = tcp("127.0.0.1", address.port(), ANY, deadline, &Cancel::new()).err().unwrap();
         assert_eq!(error.cause, Cause::Timeout);
 
         let cancel = Cancel::new();
@@ -339,7 +369,7 @@ mod tests {
                 cancel.cancel();
             })
         };
-        let error = tcp("127.0.0.1", address.port(), soon(), &cancel).err().unwrap();
+        let error = tcp("127.0.0.1", address.port(), ANY, soon(), &cancel).err().unwrap();
         assert_eq!(error.cause, Cause::Cancelled);
         canceller.join().unwrap();
     }

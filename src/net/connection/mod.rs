@@ -24,7 +24,7 @@ use self::wire::{Tls, Wire};
 use super::origin::{Origin, host_and_port};
 use super::proxy::{Decision, ProxyKind, ProxyUrl};
 use super::tls::ClientTls;
-use super::{Cancel, Cause, Deadline, Error, Limits, Uri, Via};
+use super::{Cancel, Cause, Deadline, Error, Limits, Uri, Via, is_no_server_address};
 
 /// A connection that stands, and its buffers.
 pub(super) struct Connection {
@@ -53,11 +53,17 @@ pub(super) struct Opener {
     tls: ClientTls,
     limits: Limits,
     cancel: Cancel,
+    only_servers: bool,
 }
 
 impl Opener {
     pub(super) fn new(via: Via, tls: ClientTls, limits: Limits, cancel: Cancel) -> Opener {
-        Opener { via, tls, limits, cancel }
+        Opener { via, tls, limits, cancel, only_servers: false }
+    }
+
+    /// Whether to refuse addresses at which there are no servers.
+    pub(super) fn only_to_servers(self, only_servers: bool) -> Opener {
+        Opener { only_servers, ..self }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -85,7 +91,10 @@ impl Opener {
         let mut absolute_form = None;
         let mut wire = match self.decide(&origin) {
             Way::Unix(path) => Wire::Plain(dial::unix(path, connect, &self.cancel)?),
-            Way::Direct => Wire::Plain(dial::tcp(origin.host(), origin.port(), connect, &self.cancel)?),
+            Way::Direct => {
+                let allowed = self.allowed();
+                Wire::Plain(dial::tcp(origin.host(), origin.port(), allowed, connect, &self.cancel)?)
+            }
             Way::Proxy(proxy) => {
                 let mut wire = self.reach_proxy(&proxy, connect, deadline)?;
                 match proxy.kind() {
@@ -110,6 +119,10 @@ impl Opener {
         Ok(Connection { origin, buffers: Buffers::new(), reused: false, wire, absolute_form })
     }
 
+    fn allowed(&self) -> dial::Allowed {
+        if self.only_servers { |address| !is_no_server_address(address) } else { dial::ANY }
+    }
+
     fn decide(&self, origin: &Origin) -> Way<'_> {
         match &self.via {
             Via::Unix(path) => Way::Unix(path),
@@ -123,7 +136,8 @@ impl Opener {
 
     fn reach_proxy(&self, proxy: &ProxyUrl, connect: Deadline, deadline: Deadline) -> Result<Wire, Error> {
         let wire = Wire::Plain(
-            dial::tcp(proxy.host(), proxy.port(), connect, &self.cancel).map_err(|e| of_proxy(proxy, e))?,
+            dial::tcp(proxy.host(), proxy.port(), dial::ANY, connect, &self.cancel)
+                .map_err(|e| of_proxy(proxy, e))?,
         );
         match proxy.kind() {
             ProxyKind::Https => {

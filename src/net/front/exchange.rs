@@ -204,6 +204,11 @@ impl Stream<'_> {
         &self.connection.live.shared.stop
     }
 
+    /// As [`Exchange::waker`].
+    pub(crate) fn waker(&mut self) -> io::Result<Arc<Waker>> {
+        self.connection.waker()
+    }
+
     /// As [`Exchange::wait`].
     pub(crate) fn wait(&mut self, deadline: Instant) -> Wake {
         self.connection.wait(deadline)

@@ -97,7 +97,7 @@ mod tests {
             connections: 1,
         };
         Live::new(Arc::new(Shared {
-            settings: Settings { name: "test", limits, when_full: WhenFull::Refuse },
+            settings: Settings { name: "test", limits, when_full: WhenFull::Refuse, stack_bytes: 0 },
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             stop: Cancel::new(),

@@ -17,6 +17,7 @@ mod socket;
 mod tls;
 mod transport;
 
+use crate::order;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +80,12 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     /// What becomes of a connection beyond the limit.
     pub(crate) when_full: WhenFull,
+    /// Stack of a connection's thread, in bytes; only what is touched takes memory.
+    pub(crate) stack_bytes: usize,
 }
+
+/// Stack that answering with what is at hand needs.
+pub(crate) const SMALL_STACK_BYTES: usize = 256 * 1024;
 
 /// What answers the requests.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -128,7 +134,7 @@ impl Shared {
         }
         let mut waiting: Vec<(u64, &Registered)> =
             connections.values().filter_map(|one| one.live.waits().map(|state| (state, one))).collect();
-        waiting.sort_unstable_by_key(|(state, _)| *state >> 1);
+        order::sort_by_key(&mut waiting, |(state, _)| *state >> 1);
         // One that has just got what it waited for is passed over.
         let cut = waiting.into_iter().find(|(state, one)| one.live.cut(*state));
         if let Some((_, one)) = cut {
@@ -154,7 +160,7 @@ impl Front {
         service: Arc<dyn Service>,
         failed: impl Fn(io::Error) + Clone + Send + 'static,
     ) -> io::Result<Front> {
-        let pool = Pool::new(settings.limits.connections, settings.name);
+        let pool = Pool::new(settings.limits.connections, settings.name, settings.stack_bytes);
         let name = settings.name;
         let shared = Arc::new(Shared {
             settings,

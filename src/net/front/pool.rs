@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
-/// Stack of a connection thread; only what is touched takes memory.
-const STACK_BYTES: usize = 256 * 1024;
 /// How long a thread without a connection waits for the next one.
 const SPARE_TIME: Duration = Duration::from_secs(5);
 /// How often a wait for a thread looks whether a new one may be started after all.
@@ -22,6 +20,7 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 pub(super) struct Pool {
     name: &'static str,
     limit: usize,
+    stack_bytes: usize,
     state: Mutex<State>,
     ended: Condvar,
     jobs: Receiver<Job>,
@@ -37,11 +36,11 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(limit: usize, name: &'static str) -> Arc<Pool> {
+    pub(super) fn new(limit: usize, name: &'static str, stack_bytes: usize) -> Arc<Pool> {
         let (sender, jobs) = bounded(0);
         let state =
             State { sender: Some(sender), live: 0, next: 0, threads: HashMap::new(), finished: Vec::new() };
-        Arc::new(Pool { name, limit, state: Mutex::new(state), ended: Condvar::new(), jobs })
+        Arc::new(Pool { name, limit, stack_bytes, state: Mutex::new(state), ended: Condvar::new(), jobs })
     }
 
     /// Runs `job` on a thread of its own; gives it back when none can be had within `patience`.
@@ -78,7 +77,7 @@ impl Pool {
         let taken = Arc::clone(&slot);
         let spawned = std::thread::Builder::new()
             .name(format!("{}-conn-{number}", self.name))
-            .stack_size(STACK_BYTES)
+            .stack_size(self.stack_bytes)
             .spawn(move || pool.run(number, &taken));
         match spawned {
             Ok(thread) => {
@@ -155,7 +154,7 @@ mod tests {
 
     #[test]
     fn jobs_beyond_the_limit_are_refused_and_threads_are_reused() {
-        let pool = Pool::new(1, "test");
+        let pool = Pool::new(1, "test", super::super::SMALL_STACK_BYTES);
         let (release, wait) = bounded::<()>(0);
         let (tell, told) = unbounded();
         let teller = tell.clone();
@@ -184,14 +183,14 @@ mod tests {
 
     #[test]
     fn a_panic_ends_neither_the_thread_nor_the_pool() {
-        let pool = Pool::new(1, "test");
+        let pool = Pool::new(1, "test", super::super::SMALL_STACK_BYTES);
         assert!(pool.submit(Box::new(|| panic!("expected in this test")), Duration::ZERO).is_ok());
         pool.close();
         assert!(pool.wait_empty(Instant::now() + Duration::from_secs(5)));
     }
     #[test]
     fn a_patient_job_takes_over_the_thread_that_becomes_free() {
-        let pool = Pool::new(1, "test");
+        let pool = Pool::new(1, "test", super::super::SMALL_STACK_BYTES);
         let (release, wait) = bounded::<()>(0);
         let (tell, told) = unbounded();
         let first: Job = Box::new(move || {

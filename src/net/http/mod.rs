@@ -81,7 +81,8 @@ impl HttpClient {
             .max_response_header_size(HEAD_BOUND_BYTES)
             .build();
         let tls = ClientTls::new(route.trust.clone(), route.client_certificate.clone());
-        let opener = Opener::new(route.via.clone(), tls, route.limits.clone(), cancel.clone());
+        let opener = Opener::new(route.via.clone(), tls, route.limits.clone(), cancel.clone())
+            .only_to_servers(route.only_servers);
         let pool = Pool::new(opener);
         let idle = Arc::downgrade(&pool);
         let cut = cancel.on_cancel(move || {

@@ -1,5 +1,6 @@
 //! Opening the listening socket and naming it.
 
+use crate::order;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -58,7 +59,11 @@ impl fmt::Display for ListenError {
         match self {
             ListenError::Address(text) => write!(f, "listen tcp: {text}"),
             ListenError::Bind { network, address, error } => {
-                write!(f, "listen {network} {address}: bind: {}", reason(error))
+                write!(f, "listen {network} {address}: bind: {}", reason(error))?;
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    f.write_str("; stop the process that has it, or choose another health.listen-addr")?;
+                }
+                Ok(())
             }
             ListenError::NotASocket(path) => {
                 write!(f, "health unix socket {} exists and is not a unix socket", path.display())
@@ -157,7 +162,7 @@ fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ListenError> {
         .to_socket_addrs()
         .map_err(|_| ListenError::Address(format!("lookup {host}: no such host")))?
         .collect();
-    found.sort_by_key(SocketAddr::is_ipv6);
+    order::sort_by_key(&mut found, SocketAddr::is_ipv6);
     found.truncate(1);
     Ok(found)
 }

@@ -12,13 +12,16 @@ use super::Limits;
 use super::request::Request;
 use super::response::{Content, Response, Stream};
 use super::router::Router;
+use crate::net::Cancel;
 use crate::net::front::{self, Bound, Exchange, Front, Head, Service, Settings, WhenFull};
 
+/// Stack of a connection's thread: the state of a compressor passes over it.
+const STACK_BYTES: usize = 1024 * 1024;
 /// Longest head of a request, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Serves `router` on `bound` within `limits`.
-pub(super) fn start(bound: Bound, limits: &Limits, router: Router) -> io::Result<Front> {
+/// Serves `router` on `bound` within `limits`; fires `lost` when `bound` accepts no more.
+pub(super) fn start(bound: Bound, limits: &Limits, router: Router, lost: &Cancel) -> io::Result<Front> {
     let limits = front::Limits {
         head: limits.head,
         head_bytes: HEAD_BYTES,
@@ -29,9 +32,11 @@ pub(super) fn start(bound: Bound, limits: &Limits, router: Router) -> io::Result
         write: limits.write,
         connections: limits.connections,
     };
-    let settings = Settings { name: "health", limits, when_full: WhenFull::Evict };
-    Front::start(vec![bound], settings, Arc::new(Routes(router)), |error| {
+    let settings = Settings { name: "health", limits, when_full: WhenFull::Evict, stack_bytes: STACK_BYTES };
+    let lost = lost.clone();
+    Front::start(vec![bound], settings, Arc::new(Routes(router)), move |error| {
         log::error!(target: "health", error:%; "health server error");
+        lost.cancel();
     })
 }
 
@@ -49,7 +54,7 @@ impl Service for Routes {
             Response::error(500, "internal error")
         });
         // A peer that has gone, or does not take the answer, is no error of ours.
-        let _ = send(response, exchange);
+        let _ = send(response, head, exchange);
     }
 
     fn refusal(&self, status: u16, reason: &str) -> front::Response {
@@ -62,12 +67,15 @@ impl Service for Routes {
     }
 }
 
-fn send(response: Response, exchange: &mut Exchange<'_>) -> io::Result<()> {
+fn send(response: Response, head: &Head, exchange: &mut Exchange<'_>) -> io::Result<()> {
     let Response { status, headers, content } = response;
     let response = rendered(status, &headers);
     match content {
         Content::Bytes(bytes) => exchange.respond(&response.with_body(bytes)),
         Content::Stream(produce) => {
+            // For proxies that would otherwise take a silent stream for one that has ended.
+            let kept = head.http11 && head.keep_alive;
+            let response = if kept { response.header("Connection", "keep-alive") } else { response };
             let mut stream = Stream(exchange.stream(&response));
             // The head leaves before the first piece, which may be long in coming.
             stream.0.flush()?;

@@ -8,6 +8,7 @@ mod bind;
 mod files;
 mod front;
 pub mod guard;
+mod guarded;
 mod health;
 mod request;
 mod response;
@@ -22,20 +23,23 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 
 use self::bind::{Listening, SocketFile};
-use self::files::OwnFile;
 use crate::config::Health;
-use crate::net::Deadline;
 use crate::net::front::{Bound, Front};
+use crate::net::{Cancel, Deadline};
 
 pub use self::bind::ListenError;
-pub use self::files::{FileError, PidFile, PidFileError};
+pub use self::files::{FileError, OwnFile, PidFile, PidFileError};
+pub use self::guarded::Guarded;
 pub use self::health::HealthRoutes;
 pub use self::request::{BodyError, Peer, Request};
-pub use self::response::{Content, Response, Stream, Streaming};
+pub use self::response::{Awoken, Bell, Content, Response, Stream, Streaming};
 pub use self::router::{Module, Router};
 
 /// How long a listener that is dropped without [`Listener::stop`] lets answers finish.
 const DROP_BUDGET: Duration = Duration::from_secs(1);
+
+/// Connections that streams leave to others, at least.
+const RESERVED: usize = 2;
 
 /// Bounds of the listener.
 #[derive(Clone, Debug)]
@@ -60,7 +64,7 @@ impl Default for Limits {
             idle: Duration::from_secs(120),
             body: Duration::from_secs(15),
             write: Duration::from_secs(10),
-            connections: 128,
+            connections: 512,
         }
     }
 }
@@ -102,9 +106,12 @@ pub struct Listener {
     limits: Limits,
     base_url: String,
     address: String,
+    /// As configured; empty for a Unix socket or every interface.
+    host: String,
     url_file: Option<OwnFile>,
     serving: Mutex<Option<Front>>,
     stopped: Mutex<bool>,
+    lost: Cancel,
 }
 
 impl Listener {
@@ -121,12 +128,12 @@ impl Listener {
     /// # Errors
     /// [`ListenError`].
     pub fn bind_with(settings: &Health, limits: Limits) -> Result<Listener, ListenError> {
-        let (listening, base_url, address) = match &settings.unix_socket {
-            Some(path) => (bind::bind_unix(path)?, bind::unix_base_url(path), path.display().to_string()),
+        let (listening, base_url, address, host) = match &settings.unix_socket {
+            Some(path) => (bind::bind_unix(path)?, bind::unix_base_url(path), path.display().to_string(), ""),
             None => {
                 let (listening, bound) = bind::bind_tcp(&settings.listen_addr)?;
                 let (host, _) = bind::split_address(&settings.listen_addr)?;
-                (listening, bind::base_url(host, bound), bound.to_string())
+                (listening, bind::base_url(host, bound), bound.to_string(), host)
             }
         };
         let mut listener = Listener {
@@ -138,12 +145,14 @@ impl Listener {
             limits: Limits { connections: limits.connections.min(affordable_connections()), ..limits },
             base_url,
             address,
+            host: host.to_owned(),
             url_file: None,
             serving: Mutex::new(None),
             stopped: Mutex::new(false),
+            lost: Cancel::new(),
         };
         if let Some(path) = &settings.url_file {
-            let file = OwnFile::write(path, listener.base_url.clone(), 0o600, true);
+            let file = OwnFile::write_with_parents(path, listener.base_url.clone(), 0o600, true);
             listener.url_file = Some(file.map_err(ListenError::UrlFile)?);
             let url = listener.base_url.as_str();
             let path = path.display();
@@ -164,8 +173,13 @@ impl Listener {
             Listening::Tcp(listener) => Bound::tcp(listener)?,
             Listening::Unix { listener, file } => Bound::unix(listener, file.path())?,
         };
-        *serving = Some(front::start(bound, &self.limits, router)?);
+        *serving = Some(front::start(bound, &self.limits, router, &self.lost)?);
         Ok(())
+    }
+
+    /// Fires when it can accept nothing more, though nobody has stopped it.
+    pub fn lost(&self) -> Cancel {
+        self.lost.clone()
     }
 
     /// `http://host:port` or `http+unix://…`, without a path.
@@ -176,6 +190,17 @@ impl Listener {
     /// The bound address as logged: `127.0.0.1:8080`, or the path of the socket.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The host of the listen address as configured; empty for a Unix socket or every interface.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Connections that may be streams which never end by themselves: the others stay for health and metrics.
+    pub fn stream_limit(&self) -> usize {
+        let connections = self.limits.connections;
+        connections.saturating_sub((connections / 8).max(RESERVED)).max(1)
     }
 
     /// Stops accepting, lets answers in progress finish until `deadline`, then removes the URL file

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::net::{Cancel, front};
+use crate::net::front::Wake;
+use crate::net::{Cancel, Waker, front};
 
 /// Header fields of a response.
 pub(super) type Headers = Vec<(&'static str, Cow<'static, str>)>;
@@ -60,6 +63,28 @@ impl Response {
     }
 }
 
+/// Wakes a stream that waits. Ringing never blocks.
+#[derive(Clone)]
+pub struct Bell(Arc<Waker>);
+
+impl Bell {
+    /// Ends the stream's wait, or the next one.
+    pub fn ring(&self) {
+        self.0.wake();
+    }
+}
+
+/// Why [`Stream::wait`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awoken {
+    /// The bell rang: look at what is waited for.
+    Rung,
+    /// The peer has gone.
+    Gone,
+    /// The deadline passed.
+    Deadline,
+}
+
 /// Content written piece by piece.
 pub struct Stream<'a>(pub(super) front::Stream<'a>);
 
@@ -74,6 +99,23 @@ impl Stream<'_> {
         }
         self.0.push(piece);
         self.0.flush()
+    }
+
+    /// What ends [`Stream::wait`] from other threads.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn bell(&mut self) -> io::Result<Bell> {
+        self.0.waker().map(Bell)
+    }
+
+    /// Waits until the bell rings, the peer goes or `deadline` passes.
+    pub fn wait(&mut self, deadline: Instant) -> Awoken {
+        match self.0.wait(deadline) {
+            Wake::Woken => Awoken::Rung,
+            Wake::PeerGone => Awoken::Gone,
+            Wake::Deadline => Awoken::Deadline,
+        }
     }
 
     /// Fires when the listener stops: the content should end then.

@@ -93,6 +93,33 @@ fn health_readiness_and_metrics_are_answered() {
 }
 
 #[test]
+fn a_scraper_that_takes_gzip_gets_it() {
+    let (listener, _) = served(Limits::default());
+    let scrape = |coding: &str| {
+        let mut stream = connect(&listener);
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {coding}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        let end = reply.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        (String::from_utf8(reply[..end].to_vec()).unwrap(), reply[end + 4..].to_vec())
+    };
+    for coding in ["gzip", "deflate, GZIP;q=0.5"] {
+        let (head, body) = scrape(coding);
+        assert!(head.contains("\r\nContent-Encoding: gzip"), "{head}");
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
+        assert!(text.contains("\nliveness{"), "{text}");
+    }
+    for coding in ["identity", "gzip;q=0", "br"] {
+        let (head, body) = scrape(coding);
+        assert!(!head.contains("Content-Encoding") && body.starts_with(b"# HELP"), "{head}");
+    }
+}
+
+#[test]
 fn unknown_paths_and_other_methods_are_refused() {
     let (listener, _) = served(Limits::default());
     for path in ["/", "/ui", "/nope", "//healthz", "/healthz/"] {

@@ -117,7 +117,7 @@ pub(super) fn push_line(
 }
 
 /// The level's name in every form.
-pub(super) fn level_name(level: Level) -> &'static str {
+pub(crate) fn level_name(level: Level) -> &'static str {
     match level {
         Level::Error => "ERROR",
         Level::Warn => "WARN",
@@ -306,6 +306,13 @@ pub(super) fn push_time(out: &mut String, at: OffsetDateTime, fraction: Fraction
         let minutes = at.offset().whole_minutes().unsigned_abs();
         let _ = write!(out, "{sign}{:02}:{:02}", minutes / 60, minutes % 60);
     }
+}
+
+/// RFC 3339, nanoseconds without trailing zeros.
+pub(crate) fn time_text(at: OffsetDateTime) -> String {
+    let mut text = String::new();
+    push_time(&mut text, at, Fraction::Trimmed);
+    text
 }
 
 fn push_plain_time(out: &mut String, at: OffsetDateTime) {

@@ -1,11 +1,11 @@
 //! Installing the sinks, once per process, and the live level.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use log::LevelFilter;
 use simplelog::{CombinedLogger, SharedLogger};
@@ -43,10 +43,23 @@ impl fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
-/// The installed log: its level and its ring.
+/// The installed log: its level, its ring and its file.
 #[derive(Clone)]
 pub struct LogHandle {
     ring: Option<Arc<Ring>>,
+    file: Option<LogFile>,
+}
+
+#[derive(Clone)]
+struct LogFile {
+    path: PathBuf,
+    open: Arc<Mutex<File>>,
+}
+
+impl fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogHandle").field("ring", &self.ring.is_some()).finish()
+    }
 }
 
 /// Installs the log, for good. Every event carries `fields`; `ring`, when given, gets the events
@@ -64,7 +77,22 @@ pub fn install(settings: &Log, fields: Fields, ring: Option<Arc<Ring>>) -> Resul
         fields,
         ring,
         if shape == Shape::Plain { Destination::Stderr } else { Destination::Stdout },
+        LevelFilter::Trace,
     )
+}
+
+/// Like [`install`], but only errors are written, as plain lines on standard error: for a terminal that tells
+/// the rest in words of its own. `ring` still gets everything.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_beside_status(
+    settings: &Log,
+    fields: Fields,
+    ring: Option<Arc<Ring>>,
+) -> Result<LogHandle, LogError> {
+    let plain = Log { format: None, file: None, ..settings.clone() };
+    install_to(&plain, fields, ring, Destination::Stderr, LevelFilter::Error)
 }
 
 /// Like [`install`], but for commands whose standard output belongs to their results: lines go to
@@ -72,8 +100,12 @@ pub fn install(settings: &Log, fields: Fields, ring: Option<Arc<Ring>>) -> Resul
 ///
 /// # Errors
 /// As [`install`].
-pub fn install_on_stderr(settings: &Log, fields: Fields) -> Result<LogHandle, LogError> {
-    install_to(settings, fields, None, Destination::Stderr)
+pub fn install_on_stderr(
+    settings: &Log,
+    fields: Fields,
+    ring: Option<Arc<Ring>>,
+) -> Result<LogHandle, LogError> {
+    install_to(settings, fields, ring, Destination::Stderr, LevelFilter::Trace)
 }
 
 /// Installs plain lines on standard error from `level` on, for a process that is no client and has no
@@ -93,24 +125,27 @@ fn install_to(
     fields: Fields,
     ring: Option<Arc<Ring>>,
     stream: Destination,
+    least: LevelFilter,
 ) -> Result<LogHandle, LogError> {
-    let destination = match &settings.file {
-        Some(path) => {
-            let mut options = OpenOptions::new();
-            let file = options.append(true).create(true).mode(0o600).open(path);
-            Destination::File(file.map_err(|error| LogError::Open { path: path.clone(), error })?)
-        }
-        None => stream,
-    };
+    let file = settings.file.as_ref().map(|path| {
+        let file = open(path).map_err(|error| LogError::Open { path: path.clone(), error })?;
+        Ok(LogFile { path: path.clone(), open: Arc::new(Mutex::new(file)) })
+    });
+    let file = file.transpose()?;
+    let destination = file.as_ref().map_or(stream, |file| Destination::File(Arc::clone(&file.open)));
     let mut sinks: Vec<Box<dyn SharedLogger>> =
-        vec![Box::new(StreamSink::new(shape(settings), fields.clone(), destination))];
+        vec![Box::new(StreamSink::new(shape(settings), fields.clone(), destination).at_least(least))];
     if let Some(ring) = &ring {
         sinks.push(Box::new(RingSink::new(Arc::clone(ring), fields)));
     }
     // `CombinedLogger::init` would change the level even when it fails.
     log::set_boxed_logger(CombinedLogger::new(sinks)).map_err(|_| LogError::Installed)?;
     log::set_max_level(filter(settings.level));
-    Ok(LogHandle { ring })
+    Ok(LogHandle { ring, file })
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 fn shape(settings: &Log) -> Shape {
@@ -147,6 +182,27 @@ impl LogHandle {
         log::set_max_level(filter(level));
     }
 
+    /// Whether the log goes to a file, which [`LogHandle::reopen`] can open anew.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Opens the log file anew, for whoever has renamed it away to rotate it. Should that fail, the log goes on
+    /// in the old file.
+    pub fn reopen(&self) {
+        let Some(file) = &self.file else { return };
+        let path = file.path.display();
+        match open(&file.path) {
+            Ok(new) => {
+                *file.open.lock().unwrap_or_else(PoisonError::into_inner) = new;
+                log::info!(target: "process", path:%; "log file reopened");
+            }
+            Err(error) => {
+                log::warn!(target: "process", path:%, error:% = reason(&error); "log file could not be reopened");
+            }
+        }
+    }
+
     /// The newest events, when a ring was installed.
     pub fn ring(&self) -> Option<&Arc<Ring>> {
         self.ring.as_ref()
@@ -173,7 +229,7 @@ mod tests {
         std::fs::write(&path, "before\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         settings.file = Some(path.clone());
-        let ring = Arc::new(Ring::new(2, |_, text| text.replace("hidden", "[REDACTED]").into()));
+        let ring = Arc::new(Ring::new(2, Arc::new(|_, text| text.replace("hidden", "[REDACTED]").into())));
         let fields = Fields { client_instance_id: "abc".into(), tunnel_id: None };
         let log = install(&settings, fields, Some(ring)).unwrap();
         assert!(matches!(install(&settings, Fields::default(), None), Err(LogError::Installed)));
@@ -192,7 +248,13 @@ mod tests {
         );
         assert!(text.contains(" level=DEBUG msg=two client_instance_id=abc component=controlplane\n"));
         assert!(!text.contains("below") && !text.contains("not ours"), "{text}");
-        assert!(log.ring().is_some());
+        assert!(log.ring().is_some() && log.has_file());
+        std::fs::rename(&path, dir.path().join("log.1")).unwrap();
+        log.reopen();
+        log::info!(target: "health", "three");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(" msg=three ") && !text.contains(" msg=two "), "{text}");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

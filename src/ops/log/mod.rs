@@ -18,7 +18,9 @@ mod text;
 
 pub use admission::COMPONENTS;
 pub use format::{Fields, Shape};
-pub use install::{LogError, LogHandle, install, install_on_stderr, install_plain};
-pub use ring::{Redact, Ring, RingEvent, RingValue};
+pub(crate) use format::{level_name, time_text};
+pub use install::{LogError, LogHandle, install, install_beside_status, install_on_stderr, install_plain};
+pub use ring::{Following, Redact, Ring, RingEvent, RingValue, redactor};
 pub use stream::STALL_LIMIT;
+pub(crate) use stream::local_time;
 pub use text::{Json, List, duration_text};

@@ -4,10 +4,10 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::Value;
 use simplelog::{Config, SharedLogger};
 use time::OffsetDateTime;
 
@@ -15,7 +15,7 @@ use super::admission::{Admission, admit};
 use super::format::{Fields, Scalar, each_field};
 use super::stream::now;
 use super::text::list_items;
-use crate::net::Cancel;
+use crate::redact::{self, KnownSecrets, REDACTED};
 
 /// Longest message or value kept, in bytes; the rest is cut off.
 const VALUE_BYTES: usize = 64 * 1024;
@@ -23,14 +23,42 @@ const VALUE_BYTES: usize = 64 * 1024;
 const RING_BYTES: usize = 32 * 1024 * 1024;
 
 /// Redacts a text: a field's value by its name, or (without a name) a message.
-pub type Redact = for<'a> fn(Option<&str>, &'a str) -> Cow<'a, str>;
+pub type Redact = Arc<dyn for<'a> Fn(Option<&str>, &'a str) -> Cow<'a, str> + Send + Sync>;
+
+/// Hides values of sensitive fields, credentials in any text, and `secrets` wherever they stand.
+pub fn redactor(secrets: KnownSecrets) -> Redact {
+    Arc::new(move |key, text| {
+        if key.is_some_and(redact::is_sensitive_key) {
+            return REDACTED.into();
+        }
+        match redact::text(text) {
+            Cow::Borrowed(text) => secrets.hide(text),
+            Cow::Owned(text) => secrets.hide(&text).into_owned().into(),
+        }
+    })
+}
 
 /// The newest events, oldest first.
 pub struct Ring {
     capacity: usize,
     redact: Redact,
     state: Mutex<State>,
-    grown: Condvar,
+    followers: Mutex<Followers>,
+}
+
+type Bell = Box<dyn Fn() + Send + Sync>;
+
+/// Whoever wants to hear of each event.
+#[derive(Default)]
+struct Followers {
+    next_id: u64,
+    bells: Vec<(u64, Bell)>,
+}
+
+/// Ends what [`Ring::notify`] began when dropped.
+pub struct Following {
+    ring: Weak<Ring>,
+    id: u64,
 }
 
 #[derive(Default)]
@@ -61,6 +89,8 @@ pub struct RingEvent {
 pub enum RingValue {
     Text(String),
     List(Vec<String>),
+    /// JSON, complete and valid.
+    Json(String),
     Integer(i128),
     Float(f64),
     Bool(bool),
@@ -70,7 +100,7 @@ pub enum RingValue {
 impl Ring {
     /// Keeps `capacity` events, at least one.
     pub fn new(capacity: usize, redact: Redact) -> Ring {
-        Ring { capacity: capacity.max(1), redact, state: Mutex::default(), grown: Condvar::new() }
+        Ring { capacity: capacity.max(1), redact, state: Mutex::default(), followers: Mutex::default() }
     }
 
     /// Events kept at most.
@@ -85,35 +115,22 @@ impl Ring {
         state.events.iter().skip(skip).cloned().collect()
     }
 
-    /// Up to `limit` events with a sequence number above `seq`, oldest first; waits for the first one
-    /// for `time` at most or until `cancel` fires. A first number above `seq + 1` means that events in between are gone.
-    pub fn after(
-        self: &Arc<Ring>,
-        seq: u64,
-        limit: usize,
-        time: Duration,
-        cancel: &Cancel,
-    ) -> Vec<RingEvent> {
-        let until = Instant::now() + time;
-        let ring = Arc::clone(self);
-        let _wake = cancel.on_cancel(move || {
-            // With the lock held nobody is between looking and waiting.
-            let _state = ring.lock();
-            ring.grown.notify_all();
-        });
-        let mut state = self.lock();
-        while state.last_seq <= seq {
-            if cancel.is_cancelled() {
-                return Vec::new();
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Vec::new();
-            }
-            state = self.grown.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
+    /// Up to `limit` events with a sequence number above `seq`, oldest first. A first number above
+    /// `seq + 1` means that events in between are gone.
+    pub fn after(&self, seq: u64, limit: usize) -> Vec<RingEvent> {
+        let state = self.lock();
         let skip = state.events.partition_point(|event| event.seq <= seq);
         state.events.iter().skip(skip).take(limit).cloned().collect()
+    }
+
+    /// Calls `bell` after each event, on the thread that logs: it must neither block nor log.
+    #[must_use = "dropping the value ends it"]
+    pub fn notify(self: &Arc<Ring>, bell: impl Fn() + Send + Sync + 'static) -> Following {
+        let mut followers = lock(&self.followers);
+        let id = followers.next_id;
+        followers.next_id += 1;
+        followers.bells.push((id, Box::new(bell)));
+        Following { ring: Arc::downgrade(self), id }
     }
 
     /// The number of the newest event; 0 before the first.
@@ -121,7 +138,7 @@ impl Ring {
         self.lock().last_seq
     }
 
-    fn push(&self, mut event: RingEvent) {
+    pub(in crate::ops) fn push(&self, mut event: RingEvent) {
         let size = event.size();
         let mut state = self.lock();
         state.last_seq += 1;
@@ -134,7 +151,32 @@ impl Ring {
             }
         }
         drop(state);
-        self.grown.notify_all();
+        for (_, bell) in &lock(&self.followers).bells {
+            bell();
+        }
+    }
+
+    /// Redacts every text in a piece of JSON.
+    fn json(&self, key: &str, json: &str) -> RingValue {
+        match serde_json::from_str(json) {
+            Ok(mut value) if json.len() <= VALUE_BYTES => {
+                self.redact_json(Some(key), &mut value);
+                RingValue::Json(value.to_string())
+            }
+            _ => RingValue::Text(self.text(Some(key), json)),
+        }
+    }
+
+    fn redact_json(&self, key: Option<&str>, value: &mut Value) {
+        match value {
+            _ if key.is_some_and(redact::is_sensitive_key) => *value = REDACTED.into(),
+            Value::String(text) => *text = self.text(None, text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact_json(None, item)),
+            Value::Object(members) => {
+                members.iter_mut().for_each(|(name, member)| self.redact_json(Some(name), member));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 
     fn text(&self, key: Option<&str>, text: &str) -> String {
@@ -148,8 +190,20 @@ impl Ring {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        if let Some(ring) = self.ring.upgrade() {
+            lock(&ring.followers).bells.retain(|(id, _)| *id != self.id);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl RingEvent {
@@ -157,7 +211,7 @@ impl RingEvent {
         let attributes = self.attributes.iter().map(|(key, value)| {
             key.len()
                 + match value {
-                    RingValue::Text(text) => text.len(),
+                    RingValue::Text(text) | RingValue::Json(text) => text.len(),
                     RingValue::List(items) => items.iter().map(String::len).sum(),
                     _ => 16,
                 }
@@ -210,7 +264,8 @@ impl RingSink {
                 return;
             }
             let value = match value {
-                Scalar::Text(text) | Scalar::Json(text) => RingValue::Text(ring.text(Some(key), text)),
+                Scalar::Text(text) => RingValue::Text(ring.text(Some(key), text)),
+                Scalar::Json(json) => ring.json(key, json),
                 Scalar::List(text) => RingValue::List(
                     list_items(text).into_iter().flatten().map(|item| ring.text(Some(key), item)).collect(),
                 ),
@@ -244,8 +299,8 @@ impl SharedLogger for RingSink {
 mod tests {
     use super::*;
 
-    fn hide<'a>(key: Option<&str>, text: &'a str) -> Cow<'a, str> {
-        if key == Some("authorization") { "[REDACTED]".into() } else { text.into() }
+    fn hide() -> Redact {
+        Arc::new(|key, text| if key == Some("authorization") { "[REDACTED]".into() } else { text.into() })
     }
 
     fn event(message: &str) -> RingEvent {
@@ -264,38 +319,46 @@ mod tests {
 
     #[test]
     fn the_newest_events_stay_in_order() {
-        let ring = Arc::new(Ring::new(3, hide));
-        let cancel = Cancel::new();
+        let ring = Arc::new(Ring::new(3, hide()));
         assert!(ring.newest(10).is_empty());
         ["a", "b", "c", "d"].iter().for_each(|message| ring.push(event(message)));
         assert_eq!(numbers(&ring.newest(10)), [2, 3, 4]);
         assert_eq!(numbers(&ring.newest(2)), [3, 4]);
-        assert_eq!(numbers(&ring.after(3, 10, Duration::ZERO, &cancel)), [4]);
-        assert_eq!(numbers(&ring.after(0, 2, Duration::ZERO, &cancel)), [2, 3]);
-        assert!(ring.after(4, 10, Duration::from_millis(1), &cancel).is_empty());
+        assert_eq!(numbers(&ring.after(3, 10)), [4]);
+        assert_eq!(numbers(&ring.after(0, 2)), [2, 3]);
+        assert!(ring.after(4, 10).is_empty());
     }
 
     #[test]
-    fn a_follower_is_woken_by_the_next_event_and_by_the_end() {
-        let ring = Arc::new(Ring::new(3, hide));
-        let follower = {
-            let ring = Arc::clone(&ring);
-            std::thread::spawn(move || ring.after(0, 10, Duration::from_secs(60), &Cancel::new()))
-        };
+    fn a_follower_hears_of_each_event_until_it_goes() {
+        let ring = Arc::new(Ring::new(3, hide()));
+        let (tell, told) = crossbeam_channel::unbounded();
+        let following = ring.notify(move || tell.send(()).unwrap());
         ring.push(event("a"));
-        assert_eq!(numbers(&follower.join().unwrap()), [1]);
-        let cancel = Cancel::new();
-        let follower = {
-            let (ring, cancel) = (Arc::clone(&ring), cancel.clone());
-            std::thread::spawn(move || ring.after(1, 10, Duration::from_secs(60), &cancel))
-        };
-        cancel.cancel();
-        assert!(follower.join().unwrap().is_empty());
+        ring.push(event("b"));
+        drop(following);
+        ring.push(event("c"));
+        assert_eq!(told.iter().count(), 2);
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        let redact = redactor(KnownSecrets::new(["hunter22-hunter22".to_owned()]));
+        let ring = Ring::new(3, redact);
+        assert_eq!(ring.text(Some("Set-Cookie"), "a=b"), "[REDACTED]");
+        assert_eq!(
+            ring.text(Some("error"), "sent hunter22-hunter22?code=abc123"),
+            "sent [REDACTED]?code=[REDACTED]"
+        );
+        let json = ring
+            .json("records", r#"[{"token":["a"],"url":"http://u:pass@h/","n":1,"x":"hunter22-hunter22"}]"#);
+        let shown = r#"[{"n":1,"token":"[REDACTED]","url":"http://[REDACTED]@h/","x":"[REDACTED]"}]"#;
+        assert_eq!(json, RingValue::Json(shown.to_owned()));
     }
 
     #[test]
     fn events_are_redacted_and_cut_before_they_are_stored() {
-        let ring = Arc::new(Ring::new(3, hide));
+        let ring = Arc::new(Ring::new(3, hide()));
         let sink =
             RingSink::new(Arc::clone(&ring), Fields { client_instance_id: "i".into(), tunnel_id: None });
         let long = "é".repeat(VALUE_BYTES);
@@ -321,7 +384,7 @@ mod tests {
 
     #[test]
     fn large_events_push_older_ones_out_by_their_bytes() {
-        let ring = Ring::new(1000, hide);
+        let ring = Ring::new(1000, hide());
         let large = "x".repeat(VALUE_BYTES);
         (0..RING_BYTES / VALUE_BYTES + 5).for_each(|_| ring.push(event(&large)));
         assert_eq!(ring.newest(1000).len(), RING_BYTES / VALUE_BYTES);

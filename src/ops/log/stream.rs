@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use simplelog::{Config, SharedLogger};
@@ -31,16 +31,41 @@ thread_local! {
 pub(super) enum Destination {
     Stdout,
     Stderr,
-    File(File),
+    /// Another file may take its place at any time.
+    File(Arc<Mutex<File>>),
 }
 
 impl Destination {
+    /// A file of its own.
+    #[cfg(test)]
+    fn of(file: File) -> Destination {
+        Destination::File(Arc::new(Mutex::new(file)))
+    }
+
     fn with_fd<T>(&self, use_it: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         match self {
             Destination::Stdout => use_it(io::stdout().as_fd()),
             Destination::Stderr => use_it(io::stderr().as_fd()),
-            Destination::File(file) => use_it(file.as_fd()),
+            Destination::File(file) => use_it(file.lock().unwrap_or_else(PoisonError::into_inner).as_fd()),
         }
+    }
+
+    /// Whether systemd's journal reads it: `JOURNAL_STREAM` holds device and inode of what a service was
+    /// started with, which a redirection replaces.
+    fn is_journal(&self) -> bool {
+        let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+        let found = self.with_fd(|fd| fstat(fd));
+        found.is_ok_and(|found| named == format!("{}:{}", found.st_dev, found.st_ino))
+    }
+}
+
+/// The level as `sd-daemon(3)` has it before a line; the journal takes it off again.
+fn journal_prefix(level: Level) -> &'static str {
+    match level {
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug | Level::Trace => "<7>",
     }
 }
 
@@ -49,8 +74,12 @@ pub(super) struct StreamSink {
     shape: Shape,
     fields: Fields,
     destination: Destination,
+    /// Events below it are for other sinks, whatever the live level.
+    least: LevelFilter,
     /// Pipes, sockets and terminals: their reader may stall.
     can_stall: bool,
+    /// Whether lines begin with their level for the journal.
+    journal: bool,
     /// Orders the lines. Held across one write, which a stalled reader delays by [`STALL_LIMIT`] once.
     flow: Mutex<Flow>,
 }
@@ -68,18 +97,39 @@ impl StreamSink {
         let can_stall = destination.with_fd(|fd| {
             fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile)
         });
-        StreamSink { shape, fields, destination, can_stall, flow: Mutex::default() }
+        let journal = destination.is_journal();
+        StreamSink {
+            shape,
+            fields,
+            destination,
+            least: LevelFilter::Trace,
+            can_stall,
+            journal,
+            flow: Mutex::default(),
+        }
+    }
+
+    /// With nothing below `level`.
+    pub(super) fn at_least(self, level: LevelFilter) -> StreamSink {
+        StreamSink { least: level, ..self }
     }
 
     fn write(&self, record: &Record<'_>, component: Option<&str>) {
         // Taken, not borrowed: the `Display` of a value may log an event of its own.
         let mut line = LINE.take();
         line.clear();
-        push_line(&mut line, self.shape, now(), record, component, &self.fields);
+        self.push(&mut line, record, component);
         self.write_line(&line);
         if line.capacity() <= KEPT_BUFFER_BYTES {
             LINE.set(line);
         }
+    }
+
+    fn push(&self, line: &mut String, record: &Record<'_>, component: Option<&str>) {
+        if self.journal {
+            line.push_str(journal_prefix(record.level()));
+        }
+        push_line(line, self.shape, now(), record, component, &self.fields);
     }
 
     fn write_line(&self, line: &str) {
@@ -113,17 +163,14 @@ impl StreamSink {
     fn drop_report(&self, dropped: u64) -> String {
         let mut line = String::new();
         let fields = [("dropped_events", dropped)];
-        push_line(
+        self.push(
             &mut line,
-            self.shape,
-            now(),
             &Record::builder()
-                .level(log::Level::Warn)
+                .level(Level::Warn)
                 .args(format_args!("log destination stalled; events were dropped"))
                 .key_values(&fields)
                 .build(),
             None,
-            &self.fields,
         );
         line
     }
@@ -161,13 +208,17 @@ fn takes_more(fd: BorrowedFd<'_>, patience: Duration) -> bool {
 
 /// The time on the clocks of this host.
 pub(super) fn now() -> OffsetDateTime {
-    let utc = OffsetDateTime::now_utc();
-    utc.to_offset(UtcOffset::local_offset_at(utc).unwrap_or(UtcOffset::UTC))
+    local_time(OffsetDateTime::now_utc())
+}
+
+/// The same moment on the clocks of this host.
+pub(crate) fn local_time(at: OffsetDateTime) -> OffsetDateTime {
+    at.to_offset(UtcOffset::local_offset_at(at).unwrap_or(UtcOffset::UTC))
 }
 
 impl Log for StreamSink {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= log::max_level() && metadata.level() <= self.least
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -213,7 +264,7 @@ mod tests {
     #[test]
     fn a_reader_that_stalls_delays_one_event_and_the_loss_is_reported() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let destination = Destination::File(File::from(std::os::fd::OwnedFd::from(writer)));
+        let destination = Destination::of(File::from(std::os::fd::OwnedFd::from(writer)));
         let sink = StreamSink::new(Shape::Plain, Fields::default(), destination);
         let long = "x".repeat(1000);
         let start = Instant::now();
@@ -239,7 +290,7 @@ mod tests {
     fn a_closed_reader_is_no_reason_to_fail() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let destination = Destination::File(File::from(std::os::fd::OwnedFd::from(writer)));
+        let destination = Destination::of(File::from(std::os::fd::OwnedFd::from(writer)));
         let sink = StreamSink::new(Shape::Json, Fields::default(), destination);
         event(&sink, "nobody reads this");
     }
@@ -247,11 +298,8 @@ mod tests {
     #[test]
     fn a_long_line_reaches_a_file_in_one_piece() {
         let mut file = tempfile::tempfile().unwrap();
-        let sink = StreamSink::new(
-            Shape::StructText,
-            Fields::default(),
-            Destination::File(file.try_clone().unwrap()),
-        );
+        let sink =
+            StreamSink::new(Shape::StructText, Fields::default(), Destination::of(file.try_clone().unwrap()));
         event(&sink, &"y".repeat(100_000));
         file.rewind().unwrap();
         let mut text = String::new();

@@ -81,9 +81,13 @@ impl Metrics {
 
         let meta = |name, help| Meta { scope: Some(HTTP_CLIENT), name, help };
         let help = "Duration of outbound HTTP requests.";
-        text.histograms(meta("http_client_request_duration_seconds", help), &self.http_duration);
+        text.histograms_of(meta("http_client_request_duration_seconds", help), &self.http, |series| {
+            &series.duration
+        });
         let help = "Size of outbound HTTP request bodies.";
-        text.histograms(meta("http_client_request_body_size_bytes", help), &self.http_size);
+        text.histograms_of(meta("http_client_request_body_size_bytes", help), &self.http, |series| {
+            &series.size
+        });
 
         let meta = |name, help| Meta { scope: Some(MCP_CLIENT), name, help };
         text.gauges(meta("mcp_stdio_child_up", "1 while the child process runs."), &self.child_up);

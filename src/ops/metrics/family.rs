@@ -4,6 +4,7 @@
 //! families sorted, absent labels) is not what metric crates write, and recording under a known set of
 //! labels must not allocate. Invariant: the number of series is bounded whatever peers send.
 
+use crate::order;
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -102,7 +103,7 @@ impl<V: Default, const N: usize> Family<V, N> {
     pub(super) fn each(&self, mut show: impl FnMut([&str; N], &V)) {
         let series = self.lock();
         let mut all: Vec<_> = series.by_hash.values().flatten().collect();
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        order::sort_by(&mut all, |(a, _), (b, _)| a.cmp(b));
         for (values, value) in all {
             show(std::array::from_fn(|index| &*values[index]), value);
         }

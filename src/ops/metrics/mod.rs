@@ -169,8 +169,7 @@ pub struct Metrics {
     proxy_succeeded: Family<f64, 1>,
     proxy_phases: Family<Histogram<Seconds>, 2>,
     proxy_failures: Family<u64, 3>,
-    http_duration: Family<Histogram<RequestSeconds>, 8>,
-    http_size: Family<Histogram<Coarse>, 8>,
+    http: Family<HttpSeries, 8>,
     children: Mutex<Vec<Child>>,
     servers: Mutex<Vec<Server>>,
     server_era: Family<f64, 2>,
@@ -181,6 +180,13 @@ pub struct Metrics {
     child_up: Family<f64, 1>,
     child_restarts: Family<u64, 2>,
     refused_requests: Family<u64, 2>,
+}
+
+/// Two metrics under one look-up: they have the same labels, and each call of a tool makes two requests.
+#[derive(Default)]
+struct HttpSeries {
+    duration: Histogram<RequestSeconds>,
+    size: Histogram<Coarse>,
 }
 
 const HTTP_LABELS: [family::Label; 8] = [
@@ -239,8 +245,7 @@ impl Metrics {
             proxy_succeeded: Family::new([own("proxy_id")]),
             proxy_phases: Family::new([own("proxy_id"), own("phase")]),
             proxy_failures: Family::new([own("proxy_id"), own("phase"), own("reason")]),
-            http_duration: Family::new(HTTP_LABELS),
-            http_size: Family::new(HTTP_LABELS),
+            http: Family::new(HTTP_LABELS),
             children: Mutex::default(),
             servers: Mutex::default(),
             server_era: Family::new([own("channel"), own("era")]),
@@ -330,6 +335,11 @@ impl Metrics {
         self.busy.fetch_sub(1, Relaxed);
     }
 
+    /// Workers that are busy now.
+    pub fn busy_workers(&self) -> usize {
+        usize::try_from(self.busy.load(Relaxed)).unwrap_or(0)
+    }
+
     /// A command's terminal response was delivered.
     pub fn command_answered(&self, answered: &Answered<'_>) {
         let mut digits = [0; 5];
@@ -365,8 +375,10 @@ impl Metrics {
             "1.1",
             request.status.map_or("", |status| decimal(status, &mut status_digits)),
         ];
-        self.http_duration.record(labels, |histogram| histogram.observe(request.duration.as_secs_f64()));
-        self.http_size.record(labels, |histogram| histogram.observe(request.body_bytes as f64));
+        self.http.record(labels, |series| {
+            series.duration.observe(request.duration.as_secs_f64());
+            series.size.observe(request.body_bytes as f64);
+        });
     }
 
     /// A call of an allow-listed target. `label` must be a registered one or `__unknown__`.

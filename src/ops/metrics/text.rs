@@ -1,5 +1,6 @@
 //! The Prometheus text form, version 0.0.4.
 
+use crate::order;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -56,8 +57,18 @@ impl Exposition {
         meta: Meta,
         family: &Family<Histogram<B>, N>,
     ) {
-        family.each(|values, histogram| {
-            let labels = labelled(family, values);
+        self.histograms_of(meta, family, |histogram| histogram);
+    }
+
+    /// The same for a histogram that is a part of each series.
+    pub(super) fn histograms_of<V: Default, B: Bounds, const N: usize>(
+        &mut self,
+        meta: Meta,
+        family: &Family<V, N>,
+        part: fn(&V) -> &Histogram<B>,
+    ) {
+        family.each(|values, series| {
+            let (labels, histogram) = (labelled(family, values), part(series));
             let block = self.block(meta, "histogram");
             for (bound, count) in histogram.cumulative() {
                 push_sample(block, meta, "_bucket", &labels, Some(bound), count as f64);
@@ -97,7 +108,7 @@ fn push_sample(
         all.push(("otel_scope_schema_url", ""));
         all.push(("otel_scope_version", scope.version));
     }
-    all.sort_by_key(|(name, _)| *name);
+    order::sort_by_key(&mut all, |(name, _)| *name);
     let mut separator = '{';
     for (name, value) in all {
         out.push(separator);

@@ -1,10 +1,12 @@
 //! Who may do what: keys, what they grant, and the tunnels they are measured against.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
 use super::error::code;
+use super::record::{Principals, Record, share};
 use crate::ids::TunnelId;
 use crate::server::engine::same;
 
@@ -40,20 +42,6 @@ impl KeyDigest {
     }
 }
 
-/// Organizations, workspaces and tenants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Principals {
-    pub(crate) organizations: BTreeSet<String>,
-    pub(crate) workspaces: BTreeSet<String>,
-    pub(crate) tenants: BTreeSet<String>,
-}
-
-impl Principals {
-    fn is_empty(&self) -> bool {
-        self.organizations.is_empty() && self.workspaces.is_empty() && self.tenants.is_empty()
-    }
-}
-
 /// Tunnels a key may use whatever their principals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Grants {
@@ -66,27 +54,18 @@ pub(crate) enum Grants {
 /// One key.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
+    /// As configured, for records and logs.
+    pub(crate) name: String,
     pub(crate) digest: KeyDigest,
     pub(crate) kind: KeyKind,
     /// Read: records and metadata.
     pub(crate) read: bool,
+    /// Manage: create, change, delete.
+    pub(crate) write: bool,
     /// Use: poll, respond.
     pub(crate) use_: bool,
     pub(crate) principals: Principals,
     pub(crate) grants: Grants,
-}
-
-/// A tunnel as its metadata shows it.
-#[derive(Clone, Debug)]
-pub(crate) struct Record {
-    pub(crate) id: TunnelId,
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) creator: String,
-    pub(crate) principals: Principals,
-    /// RFC 3339.
-    pub(crate) created_at: String,
-    pub(crate) updated_at: String,
 }
 
 /// Everything that a reload replaces at once.
@@ -95,7 +74,7 @@ pub(crate) struct Access {
     pub(crate) keys: Vec<Key>,
     /// Keys of `X-Tunnel-Connector-Key`.
     pub(crate) connector_keys: Vec<KeyDigest>,
-    pub(crate) records: HashMap<TunnelId, Record>,
+    pub(crate) records: HashMap<TunnelId, Arc<Record>>,
 }
 
 /// What a request needs of its key.
@@ -131,66 +110,76 @@ impl Access {
         need: Need,
         tunnel: &TunnelId,
         organization: Option<&str>,
-    ) -> Result<&Record, &'static str> {
+    ) -> Result<&Arc<Record>, &'static str> {
         let able = match need {
             Need::Use => key.kind == KeyKind::Runtime && key.use_,
-            Need::View => key.read || key.use_,
+            Need::View => key.read || key.use_ || (key.kind == KeyKind::Admin && key.write),
         };
         if !able {
             return Err(code::USE_FORBIDDEN);
         }
         let record = self.records.get(tunnel);
-        let granted = match &key.grants {
-            Grants::All => true,
-            Grants::Only(tunnels) => tunnels.contains(tunnel.as_str()),
-        };
-        if let Some(record) = record.filter(|_| granted) {
+        if let Some(record) = record.filter(|_| key.is_granted(tunnel)) {
             return Ok(record);
         }
         let Principals { organizations, workspaces, tenants } = &key.principals;
-        if key.principals.is_empty() && key.grants == Grants::Only(BTreeSet::new()) {
+        if key.principals.is_empty() && !key.is_granted_any() {
             return Err(code::MISSING_PRINCIPALS);
         }
-        if organization.is_some_and(|active| !organizations.contains(active)) {
+        let belongs = |ids: &[String], active: &str| ids.iter().any(|id| id == active);
+        if organization.is_some_and(|active| !belongs(organizations, active)) {
             return Err(code::USE_FORBIDDEN);
         }
         let record = record.ok_or(code::USE_FORBIDDEN)?;
         let theirs = &record.principals;
-        if organization.is_none() && organizations.len() > 1 && !theirs.organizations.is_empty() {
+        // Administrators name the organizations in what they send.
+        let needs_one = key.kind == KeyKind::Runtime && organizations.len() > 1;
+        if organization.is_none() && needs_one && !theirs.organizations.is_empty() {
             return Err(code::ORGANIZATION_REQUIRED);
         }
         let shares_organization = match organization {
-            Some(active) => theirs.organizations.contains(active),
-            None => !organizations.is_disjoint(&theirs.organizations),
+            Some(active) => belongs(&theirs.organizations, active),
+            None => share(organizations, &theirs.organizations),
         };
-        let shares = shares_organization
-            || !workspaces.is_disjoint(&theirs.workspaces)
-            || !tenants.is_disjoint(&theirs.tenants);
+        let shares =
+            shares_organization || share(workspaces, &theirs.workspaces) || share(tenants, &theirs.tenants);
         if shares { Ok(record) } else { Err(code::USE_FORBIDDEN) }
     }
 }
 
-impl Record {
-    /// The record as JSON.
-    pub(super) fn to_json(&self) -> String {
-        serde_json::json!({
-            "id": self.id.as_str(),
-            "name": self.name,
-            "description": self.description,
-            "creator": self.creator,
-            "organization_ids": self.principals.organizations,
-            "workspace_ids": self.principals.workspaces,
-            "tenant_ids": self.principals.tenants,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-        })
-        .to_string()
+impl Key {
+    /// Whether it may manage tunnels of these principals.
+    pub(super) fn manages(&self, principals: &Principals) -> bool {
+        self.grants_all() || self.principals.cover(principals)
+    }
+
+    /// Whether it may do with every tunnel what it may do at all.
+    pub(super) fn grants_all(&self) -> bool {
+        self.grants == Grants::All
+    }
+
+    /// Whether it has been given this tunnel by name.
+    pub(super) fn is_granted(&self, tunnel: &TunnelId) -> bool {
+        match &self.grants {
+            Grants::All => true,
+            Grants::Only(tunnels) => tunnels.contains(tunnel.as_str()),
+        }
+    }
+
+    /// Whether it has been given any tunnel by name.
+    pub(super) fn is_granted_any(&self) -> bool {
+        self.grants != Grants::Only(BTreeSet::new())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Keeper;
     use super::*;
+
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
 
     fn set(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -202,11 +191,13 @@ mod tests {
 
     fn key(organizations: &[&str]) -> Key {
         Key {
+            name: "k".into(),
             digest: KeyDigest::of(b"k"),
             kind: KeyKind::Runtime,
             read: true,
+            write: false,
             use_: true,
-            principals: Principals { organizations: set(organizations), ..Principals::default() },
+            principals: Principals { organizations: list(organizations), ..Principals::default() },
             grants: Grants::Only(BTreeSet::new()),
         }
     }
@@ -218,14 +209,17 @@ mod tests {
             description: "d".into(),
             creator: "c".into(),
             principals: Principals {
-                organizations: set(organizations),
-                workspaces: set(workspaces),
-                tenants: BTreeSet::new(),
+                organizations: list(organizations),
+                workspaces: list(workspaces),
+                tenants: Vec::new(),
             },
             created_at: String::new(),
             updated_at: String::new(),
+            response_timeout: None,
+            affinity: None,
+            keeper: Keeper::Configuration,
         };
-        Access { records: [(tunnel(), record)].into(), ..Access::default() }
+        Access { records: [(tunnel(), Arc::new(record))].into(), ..Access::default() }
     }
 
     #[test]
@@ -241,7 +235,7 @@ mod tests {
         assert_eq!(check(&key(&["org_a", "org_b"]), Some("org_b")), Err(code::USE_FORBIDDEN));
         assert_eq!(check(&key(&["org_a"]), Some("org_x")), Err(code::USE_FORBIDDEN));
         let workspace = Key {
-            principals: Principals { workspaces: set(&["ws_1"]), ..Principals::default() },
+            principals: Principals { workspaces: list(&["ws_1"]), ..Principals::default() },
             ..key(&[])
         };
         assert_eq!(check(&workspace, None), Ok(()));

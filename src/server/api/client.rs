@@ -1,7 +1,10 @@
 //! What tunnel clients and administrators call: key first, then path, method, permission.
 
-use super::access::{Access, Key, KeyKind, Need, Record};
+use std::sync::Arc;
+
+use super::access::{Access, Key, KeyKind, Need};
 use super::error::{code, error, unauthenticated};
+use super::record::Record;
 use super::route::Route;
 use super::{Api, Serves, method_not_allowed, not_found, tunnel_id};
 use crate::ids::TunnelId;
@@ -53,14 +56,23 @@ impl Api {
             (Route::CloudflareRuntime { .. }, _) if serves.client => Err(method_not_allowed("GET")),
             (Route::Tunnel { tunnel }, Method::Get) => {
                 let tunnel = tunnel_id(tunnel)?;
+                if key.kind == KeyKind::Admin && !access.records.contains_key(&tunnel) {
+                    return Err(error(404, None, "there is no such tunnel"));
+                }
                 let record = authorize(access, key, Need::View, &tunnel, head)?;
-                Err(Response::json(200, record.to_json().into_bytes()))
+                Err(Response::json(200, record.to_json().to_string().into_bytes()))
             }
-            (Route::Tunnel { .. }, Method::Post | Method::Delete) if serves.admin => Err(unmanaged(key)),
+            (Route::Tunnel { tunnel }, Method::Post) if serves.admin => {
+                Err(self.update_tunnel(key, &tunnel_id(tunnel)?, head, exchange)?)
+            }
+            (Route::Tunnel { tunnel }, Method::Delete) if serves.admin => {
+                Err(self.delete_tunnel(key, &tunnel_id(tunnel)?, head)?)
+            }
             (Route::Tunnel { .. }, _) => {
                 Err(method_not_allowed(if serves.admin { "GET, POST, DELETE" } else { "GET" }))
             }
-            (Route::Tunnels, Method::Get | Method::Post) if serves.admin => Err(unmanaged(key)),
+            (Route::Tunnels, Method::Get) if serves.admin => Err(self.list_tunnels(access, key, head)?),
+            (Route::Tunnels, Method::Post) if serves.admin => Err(self.create_tunnel(key, head, exchange)?),
             (Route::Tunnels, _) if serves.admin => Err(method_not_allowed("GET, POST")),
             _ => Err(not_found()),
         }
@@ -85,7 +97,7 @@ fn authorize<'a>(
     need: Need,
     tunnel: &TunnelId,
     head: &Head,
-) -> Result<&'a Record, Response> {
+) -> Result<&'a Arc<Record>, Response> {
     let organization = head.value("OpenAI-Organization").filter(|id| !id.is_empty());
     let status = match need {
         Need::View => 403,
@@ -106,16 +118,6 @@ fn reason(denied: &str) -> &'static str {
         }
         _ => {
             "the key may not use this tunnel, or there is no such tunnel; use a runtime key with access to it"
-        }
-    }
-}
-
-fn unmanaged(key: &Key) -> Response {
-    match key.kind {
-        KeyKind::Admin => error(501, None, "tunnels are managed in this server's configuration"),
-        KeyKind::Runtime => {
-            let message = "managing tunnels needs an admin key with Manage permission";
-            error(403, Some("tunnel_management_permission_required"), message)
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::ids::Channel;
 use crate::jsonrpc::{Id, error_response, single_line};
 use crate::net::front::{BadBody, Exchange, Head, Method, Response, Stream, Wake};
 use crate::server::engine::{
-    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Outcome, Refusal, Step, Tunnel,
+    Admission, Answer, AnswerKind, Command, End, Hold, Kind, Origin, Outcome, Refusal, Step, Story, Tunnel,
 };
 
 /// Time between comments on a stream that carries nothing else.
@@ -25,7 +25,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) struct Call<'a> {
     pub(super) tunnel: &'a Arc<Tunnel>,
     pub(super) channel: Channel,
+    pub(super) origin: Origin,
     pub(super) kind: Kind,
+    /// The only client that may have it.
+    pub(super) pin: Option<Arc<str>>,
+    /// The MCP session it names.
+    pub(super) session: Option<String>,
     pub(super) summary: Option<Summary>,
     pub(super) accept: Accept,
     pub(super) deadline: Instant,
@@ -87,7 +92,12 @@ impl Api {
         let started = Instant::now();
         let accept = Accept::of(head.values("Accept"));
         let deadline = started + tunnel.limits().response_timeout;
-        let call = Call { tunnel: &tunnel, channel, kind, summary, accept, deadline };
+        let origin = Origin::Connector;
+        // Only affinity asks for it.
+        let session = tunnel.limits().affinity_lease.and(head.value("Mcp-Session-Id"));
+        let session = session.filter(|id| !id.is_empty()).map(str::to_owned);
+        let call =
+            Call { tunnel: &tunnel, channel, origin, kind, pin: None, session, summary, accept, deadline };
         let headers = forward::command_headers(head.headers(), exchange.id());
         let hold = self.hold(&call, started, &headers, payload.as_deref(), exchange)?;
         drop(payload);
@@ -149,15 +159,18 @@ impl Api {
         let command = Command::render(id, &token, call.kind, &call.channel, now, headers, payload);
         let admission = Admission {
             id,
+            origin: call.origin,
             kind: call.kind,
             channel: call.channel.clone(),
+            pin: call.pin.clone(),
+            session: call.session.clone(),
             command,
             started,
             deadline: call.deadline,
             waker,
         };
         call.tunnel.admit(admission).map_err(|refusal| {
-            self.engine.counters().command_refused(call.kind);
+            self.engine.counters().command_refused(call.origin, call.kind);
             refused(refusal)
         })
     }
@@ -165,7 +178,10 @@ impl Api {
     /// Waits for the answer and sends it.
     fn answer(&self, call: &Call<'_>, hold: Hold, head: &Head, exchange: &mut Exchange<'_>) {
         let response = match next(&hold, call, exchange) {
-            Got::CallerGone => return self.end(call, hold, Outcome::Cancelled, None),
+            Got::CallerGone => {
+                self.end(call, hold, Outcome::Cancelled, None);
+                return;
+            }
             Got::Notification(first) => return self.stream(call, hold, &first, head, exchange),
             Got::Terminal(answer) => {
                 let url = || self.options.public_url.protected_resource(head, exchange, call.tunnel.id());
@@ -221,12 +237,16 @@ impl Api {
                 Step::Nothing if late => None,
                 Step::Nothing => {
                     if stream.flush().is_err() {
-                        return self.end(call, hold, Outcome::Cancelled, Some(200));
+                        self.end(call, hold, Outcome::Cancelled, Some(200));
+                        return;
                     }
                     let keep_alive = Instant::now() + KEEP_ALIVE;
                     match stream.wait(keep_alive.min(call.deadline)) {
                         Wake::Woken => {}
-                        Wake::PeerGone => return self.end(call, hold, Outcome::Cancelled, Some(200)),
+                        Wake::PeerGone => {
+                            self.end(call, hold, Outcome::Cancelled, Some(200));
+                            return;
+                        }
                         Wake::Deadline if keep_alive < call.deadline => stream.push(": keep-alive\n\n"),
                         Wake::Deadline => late = true,
                     }
@@ -242,7 +262,7 @@ impl Api {
         }
     }
 
-    pub(super) fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) {
+    pub(super) fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) -> Story {
         let id = hold.id();
         let story = hold.end(outcome);
         let level = if self.options.tells_commands { log::Level::Info } else { log::Level::Debug };
@@ -258,9 +278,11 @@ impl Api {
             status = status.unwrap_or(0),
             queue_ms:? = story.queued_ms,
             total_ms = story.total_ms,
+            origin = call.origin.as_str(),
             client_instance_id = story.instance.as_str();
             "command ended"
         );
+        story
     }
 }
 
@@ -366,7 +388,7 @@ fn push_event(stream: &mut Stream<'_>, line: &str) {
     stream.push("\n\n");
 }
 
-fn refused(refusal: Refusal) -> Response {
+pub(super) fn refused(refusal: Refusal) -> Response {
     match refusal {
         Refusal::NeverSeen => error(
             404,
@@ -381,6 +403,11 @@ fn refused(refusal: Refusal) -> Response {
         Refusal::QueueFull => {
             let message = "too many requests wait for the tunnel client; try again shortly";
             error(429, Some(code::QUEUE_FULL), message).header("Retry-After", "1")
+        }
+        Refusal::TooOften(wait) => {
+            let message = "the tunnel is called too often; lower the number of calls";
+            let seconds = wait.as_secs().saturating_add(1).min(60).to_string();
+            error(429, Some(code::RATE_LIMIT), message).header("Retry-After", &seconds)
         }
         Refusal::Stopping => ended(End::Stopping).1,
         Refusal::Deleted => ended(End::Deleted).1,
@@ -397,6 +424,7 @@ pub(super) fn ended(end: End) -> (Outcome, Response) {
             let message = "the tunnel client's answer is larger than this server takes";
             (Outcome::Answered, error(502, Some(code::TOO_LARGE), message))
         }
+        End::ClientGone => (Outcome::Cancelled, refused(Refusal::NotConnected)),
         End::Stopping => {
             let response = error(503, None, "the server is stopping; try again").header("Retry-After", "1");
             (Outcome::Cancelled, response)
@@ -413,7 +441,7 @@ pub(super) fn timed_out() -> (Outcome, Response) {
 fn broken_off(end: Option<End>, id: Option<&Id>) -> (Outcome, String) {
     let (outcome, message, source, received) = match end {
         Some(End::Stopping) => (Outcome::Cancelled, "Service Unavailable", "transport_closed", false),
-        Some(End::Deleted) => (Outcome::Cancelled, "Not Found", "transport_closed", false),
+        Some(End::ClientGone | End::Deleted) => (Outcome::Cancelled, "Not Found", "transport_closed", false),
         Some(End::AnswerTooLarge) => (Outcome::Answered, "Bad Gateway", "protocol", true),
         Some(End::ExpiredQueued) | None => (Outcome::Timeout, "Gateway Timeout", "timeout", false),
     };

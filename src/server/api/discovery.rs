@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::accept::Accept;
@@ -16,8 +16,10 @@ use super::{Api, not_found, relay, tunnel_id};
 use crate::ids::Channel;
 use crate::jsonrpc::{Splice, splice};
 use crate::net::front::{Exchange, Head, Method, Response};
-use crate::server::engine::{Answer, End, Kind, Outcome};
+use crate::server::engine::{Answer, End, Json, Kind, Origin, Outcome};
 
+/// The member that lists the authorization servers (RFC 9728 §2).
+const SERVERS: &str = "authorization_servers";
 /// Longest wait for a document: clients that cannot fetch one may never say so.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -40,7 +42,10 @@ impl Api {
         let call = Call {
             tunnel: &tunnel,
             channel: Channel::main(),
+            origin: Origin::Connector,
             kind: Kind::OauthDiscovery,
+            pin: None,
+            session: None,
             summary: None,
             accept: Accept { sse: false, json: true },
             deadline: started + tunnel.limits().response_timeout.min(WAIT),
@@ -56,8 +61,14 @@ impl Api {
                 return None;
             }
             Got::Terminal(answer) => {
+                let story = self.end(&call, hold, Outcome::Answered, u16::try_from(answer.code).ok());
                 let url = self.options.public_url.mcp(head, exchange, tunnel.id());
-                (Outcome::Answered, render(&answer, &url))
+                let issuer = names_server(&answer)
+                    .then(|| self.shim_issuer(head, exchange, &tunnel, &story.instance, call.deadline));
+                if exchange.peer_is_gone() {
+                    return None;
+                }
+                return Some(render(&answer, &url, issuer.flatten().as_deref()));
             }
             Got::Ended(end) => ended(end),
             Got::Timeout if hold.is_delivered() => timed_out(),
@@ -68,11 +79,35 @@ impl Api {
     }
 }
 
-fn render(answer: &Answer, resource: &str) -> Response {
-    let status = if answer.code == 0 { 200 } else { relay::status(answer.code) };
+fn status_of(answer: &Answer) -> u16 {
+    if answer.code == 0 { 200 } else { relay::status(answer.code) }
+}
+
+/// Whether it is a document that names an authorization server.
+fn names_server(answer: &Answer) -> bool {
+    let names = |json: &Json| {
+        let Ok(Member(found)) = Member::find(json.as_str(), SERVERS) else { return false };
+        found.is_some_and(|raw| raw.get().starts_with('[') && raw.get().contains('"'))
+    };
+    (200..300).contains(&status_of(answer)) && answer.json.as_ref().is_some_and(names)
+}
+
+/// The document for the caller; `issuer` stands for the authorization servers if there is one.
+fn render(answer: &Answer, resource: &str, issuer: Option<&str>) -> Response {
+    let status = status_of(answer);
     let document = answer.json.as_ref().map_or("{}", |json| json.as_str());
-    let document =
-        if (200..300).contains(&status) { with_resource(document, resource) } else { Some(document.into()) };
+    let document: Option<Cow<'_, str>> = if (200..300).contains(&status) {
+        with_member(document, "resource", &quoted(resource)).map(|document| match issuer {
+            None => document,
+            Some(issuer) => {
+                let servers = format!("[{}]", quoted(issuer));
+                let changed = with_member(&document, SERVERS, &servers).map(Cow::into_owned);
+                changed.map_or(document, Cow::Owned)
+            }
+        })
+    } else {
+        Some(document.into())
+    };
     let Some(document) = document.filter(|document| document.starts_with('{')) else {
         return error(502, None, "the private server's metadata is no JSON object");
     };
@@ -89,46 +124,55 @@ fn render(answer: &Answer, resource: &str) -> Response {
     response.header("Content-Type", "application/json").with_body(document.into_owned().into_bytes())
 }
 
-/// `document` with its member `resource` set and every other byte kept; `None` if it is no object.
-fn with_resource<'a>(document: &'a str, resource: &str) -> Option<Cow<'a, str>> {
-    let Resource(present) = serde_json::from_str(document).ok()?;
-    let value = serde_json::Value::from(resource).to_string();
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// `document` with its member `name` set to the JSON text `value` and every other byte kept; `None` if it
+/// is no object.
+fn with_member<'a>(document: &'a str, name: &str, value: &str) -> Option<Cow<'a, str>> {
+    let Member(present) = Member::find(document, name).ok()?;
     if let Some(present) = present {
-        return Some(Cow::Owned(splice(document, vec![Splice::replace(document, present, value)?])));
+        let splices = vec![Splice::replace(document, present, value.to_owned())?];
+        return Some(Cow::Owned(splice(document, splices)));
     }
     let inside = document.strip_prefix('{')?;
     let comma = if inside.trim_start().starts_with('}') { "" } else { "," };
-    Some(Cow::Owned(format!("{{\"resource\":{value}{comma}{inside}")))
+    Some(Cow::Owned(format!("{{{}:{value}{comma}{inside}", quoted(name))))
 }
 
-/// The member `resource` of an object; of duplicates the last.
-struct Resource<'a>(Option<&'a RawValue>);
+/// A member of an object; of duplicates the last.
+struct Member<'a>(Option<&'a RawValue>);
 
-impl<'de> Deserialize<'de> for Resource<'de> {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Resource<'de>, D::Error> {
-        deserializer.deserialize_map(ResourceVisitor)
+impl<'a> Member<'a> {
+    /// Fails when `document` is no object.
+    fn find(document: &'a str, name: &str) -> Result<Member<'a>, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(document);
+        let member = deserializer.deserialize_map(MemberVisitor(name))?;
+        deserializer.end()?;
+        Ok(member)
     }
 }
 
-struct ResourceVisitor;
+struct MemberVisitor<'n>(&'n str);
 
-impl<'de> Visitor<'de> for ResourceVisitor {
-    type Value = Resource<'de>;
+impl<'de> Visitor<'de> for MemberVisitor<'_> {
+    type Value = Member<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a metadata document")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Resource<'de>, A::Error> {
-        let mut resource = None;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member<'de>, A::Error> {
+        let mut found = None;
         while let Some(name) = map.next_key::<String>()? {
-            if name == "resource" {
-                resource = Some(map.next_value()?);
+            if name == self.0 {
+                found = Some(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(Resource(resource))
+        Ok(Member(found))
     }
 }
 
@@ -145,7 +189,7 @@ mod tests {
             ("[]", None),
             ("\"x\"", None),
         ] {
-            assert_eq!(with_resource(given, "U").as_deref(), expected, "{given}");
+            assert_eq!(with_member(given, "resource", "\"U\"").as_deref(), expected, "{given}");
         }
     }
 }

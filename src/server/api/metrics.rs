@@ -1,17 +1,15 @@
 //! `GET /metrics`: counters and gauges in the Prometheus text format.
 
+use crate::order;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::route::LABELS;
 use crate::net::front::Response;
-use crate::server::engine::{BUCKETS, Engine, Histogram, Kind, Load, Outcome};
+use crate::server::engine::{BUCKETS, Engine, Histogram, Kind, Load, Origin, Outcome};
 
 /// With more tunnels than this, gauges are sums without a label for the tunnel.
 const LABELLED_TUNNELS: usize = 200;
-
-/// Commands come from connectors alone so far.
-const ORIGIN: &str = "connector";
 
 /// HTTP requests by route and status.
 pub(super) struct Requests {
@@ -56,11 +54,12 @@ fn render(engine: &Engine, requests: &Requests, out: &mut String) -> std::fmt::R
     gauges(engine, out)?;
     let counters = engine.counters();
     head(out, "tunnel_server_commands_total", "counter", "Held requests that ended.")?;
-    for kind in Kind::ALL {
+    for (origin, kind) in Origin::ALL.into_iter().flat_map(|origin| Kind::ALL.map(|kind| (origin, kind))) {
         for outcome in Outcome::ALL {
-            let (count, kind, outcome) = (counters.commands(kind, outcome), kind.as_str(), outcome.as_str());
+            let count = counters.commands(origin, kind, outcome);
+            let (origin, kind, outcome) = (origin.as_str(), kind.as_str(), outcome.as_str());
             if count > 0 {
-                let labels = format!("type=\"{kind}\",origin=\"{ORIGIN}\",outcome=\"{outcome}\"");
+                let labels = format!("type=\"{kind}\",origin=\"{origin}\",outcome=\"{outcome}\"");
                 writeln!(out, "tunnel_server_commands_total{{{labels}}} {count}")?;
             }
         }
@@ -104,7 +103,7 @@ fn render(engine: &Engine, requests: &Requests, out: &mut String) -> std::fmt::R
 fn gauges(engine: &Engine, out: &mut String) -> std::fmt::Result {
     let tunnels = engine.tunnels();
     let mut loads: Vec<_> = tunnels.iter().map(|tunnel| (tunnel.id().to_string(), tunnel.load())).collect();
-    loads.sort_by(|(a, _), (b, _)| a.cmp(b));
+    order::sort_by(&mut loads, |(a, _), (b, _)| a.cmp(b));
     let by_tunnel = loads.len() <= LABELLED_TUNNELS;
     head(out, "tunnel_server_queue_depth", "gauge", "Commands waiting for a client.")?;
     if by_tunnel {

@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod admin;
 mod challenge;
 mod client;
 mod connector;
@@ -18,8 +19,11 @@ mod post;
 mod post_body;
 mod public_url;
 mod query;
+mod record;
+mod record_input;
 mod relay;
 mod route;
+mod shim;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -27,13 +31,15 @@ use std::time::Duration;
 use self::error::{code, error};
 use self::query::PollDefaults;
 use self::route::{Route, percent_decode};
-use super::engine::Engine;
+use super::engine::{Engine, Limits};
 use super::front::ExchangeIds;
 use crate::ids::TunnelId;
 use crate::net::front::{Exchange, Head, Method, Response, Service};
 
-pub(super) use self::access::{Access, Grants, Key, KeyDigest, KeyKind, Principals, Record};
+pub(super) use self::access::{Access, Grants, Key, KeyDigest, KeyKind};
+pub(super) use self::admin::Administration;
 pub(super) use self::public_url::{Network, PublicUrl};
+pub(super) use self::record::{Keeper, Principals, Record};
 
 /// Which groups of routes a listener serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,8 +95,10 @@ pub(super) struct Api {
     pub(super) engine: Arc<Engine>,
     options: Options,
     access: RwLock<Arc<Access>>,
+    administration: Administration,
     requests: metrics::Requests,
     exchange_ids: ExchangeIds,
+    shim: shim::Shim,
 }
 
 impl Api {
@@ -98,18 +106,48 @@ impl Api {
         engine: Arc<Engine>,
         options: Options,
         access: Access,
+        administration: Administration,
     ) -> Result<Api, getrandom::Error> {
         Ok(Api {
             engine,
             options,
             access: RwLock::new(Arc::new(access)),
+            administration,
             requests: metrics::Requests::new(),
             exchange_ids: ExchangeIds::new()?,
+            shim: shim::Shim::default(),
         })
     }
 
+    /// Replaces keys and records by what `read` yields, while nobody changes them. Without a store, what
+    /// administrators made stays. Yields what became of the records.
+    pub(super) fn reload<E>(
+        &self,
+        read: impl FnOnce() -> Result<(Access, Vec<(TunnelId, Limits)>), E>,
+    ) -> Result<(), E> {
+        let _order = self.administration.order();
+        let (mut access, tunnels) = read()?;
+        if self.administration.store.is_none() {
+            let old = self.access();
+            let made = old.records.values().filter(|record| record.keeper == Keeper::Administration);
+            for record in made {
+                access.records.entry(record.id.clone()).or_insert_with(|| Arc::clone(record));
+            }
+        }
+        for (id, limits) in tunnels {
+            self.engine.add(id, limits);
+        }
+        for tunnel in self.engine.tunnels() {
+            if !access.records.contains_key(tunnel.id()) {
+                self.engine.remove(tunnel.id());
+            }
+        }
+        self.set_access(access);
+        Ok(())
+    }
+
     /// Replaces keys and records for requests from now on.
-    pub(super) fn set_access(&self, access: Access) {
+    fn set_access(&self, access: Access) {
         *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
@@ -136,8 +174,8 @@ impl Api {
             Route::ProtectedResource { tunnel } if serves.connector => {
                 return self.discovery(head, exchange, tunnel);
             }
-            Route::Oauth if serves.connector => {
-                error(501, None, "OAuth is not served here").header("Cache-Control", "no-store")
+            Route::AuthorizationServer { tunnel, server, part } if serves.connector => {
+                return self.authorization_server(head, exchange, (tunnel, server, part));
             }
             Route::Tunnels
             | Route::Tunnel { .. }

@@ -39,9 +39,11 @@ impl Api {
             subscription: Arc::new(query.subscription),
         };
         let deadline = began + query.wait;
-        let mut poll = tunnel.poll(key, waker);
+        let info = head.value("X-Tunnel-MCP-Server-Info");
+        let mut poll = tunnel.poll(key, info, waker);
         // Nobody is there to take commands: leave them to somebody who is.
         if exchange.peer_is_gone() {
+            poll.broke_off();
             return Ok(());
         }
         let (mut parked, mut late) = (false, false);
@@ -62,9 +64,14 @@ impl Api {
                 Found::Stopping => return Err(unavailable("the server is stopping; poll again shortly")),
                 Found::Deleted => return Err(gone()),
             }
-            match exchange.wait(deadline) {
+            let until = tunnel.look_again(deadline);
+            match exchange.wait(until) {
                 Wake::Woken => {}
-                Wake::PeerGone => return Ok(()),
+                Wake::PeerGone => {
+                    poll.broke_off();
+                    return Ok(());
+                }
+                Wake::Deadline if until < deadline => {}
                 // One more look: a command may have come with the deadline.
                 Wake::Deadline => late = true,
             }

@@ -80,6 +80,17 @@ impl PublicUrl {
         format!("{}/v1/mcp/{tunnel}", self.base(head, exchange))
     }
 
+    /// The issuer that stands for an authorization server behind the tunnel.
+    pub(super) fn authorization_server(
+        &self,
+        head: &Head,
+        exchange: &Exchange<'_>,
+        tunnel: &TunnelId,
+        server: &str,
+    ) -> String {
+        format!("{}/v1/oauth/{tunnel}/{server}", self.base(head, exchange))
+    }
+
     fn base(&self, head: &Head, exchange: &Exchange<'_>) -> String {
         if let Some(base) = &self.base {
             return base.clone();

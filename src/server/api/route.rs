@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::shim::{Endpoint, Part};
+
 /// A resource. Segments are as sent, still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
@@ -9,8 +11,8 @@ pub(super) enum Route<'a> {
     Mcp { tunnel: &'a str, channel: &'a str },
     /// `/.well-known/oauth-protected-resource/v1/mcp/{tunnel}`.
     ProtectedResource { tunnel: &'a str },
-    /// Any other OAuth path.
-    Oauth,
+    /// What is served for an authorization server of the tunnel.
+    AuthorizationServer { tunnel: &'a str, server: &'a str, part: Part },
     /// `/v1/tunnels`.
     Tunnels,
     /// `/v1/tunnels/{tunnel}`.
@@ -36,7 +38,15 @@ pub(super) enum Route<'a> {
 impl<'a> Route<'a> {
     /// The resource at `path`, below `prefix`. What operators look at is found without it as well.
     pub(super) fn of(path: &'a str, prefix: &str) -> Route<'a> {
-        let Some(below) = path.strip_prefix(prefix) else { return operator(path) };
+        let Some(below) = path.strip_prefix(prefix) else {
+            // A well-known path is put before that of the resource (RFC 8615 §3), a prefix included.
+            let moved = path.strip_prefix("/.well-known/").and_then(|rest| rest.split_once('/'));
+            let moved = moved.and_then(|(name, rest)| {
+                let rest = rest.strip_prefix(prefix.trim_start_matches('/'))?;
+                suffixed(name, rest.strip_prefix('/')?)
+            });
+            return moved.unwrap_or_else(|| operator(path));
+        };
         if let Some(rest) = below.strip_prefix("/v1/mcp/") {
             return mcp(rest).map_or(Route::Unknown, |(tunnel, channel)| Route::Mcp { tunnel, channel });
         }
@@ -47,23 +57,17 @@ impl<'a> Route<'a> {
             Some(rest) if rest.starts_with('/') => return client_route(&rest[1..]),
             Some(_) | None => {}
         }
-        if let Some(rest) = below.strip_prefix("/.well-known/oauth-protected-resource/v1/mcp/") {
-            let whole = !rest.is_empty() && !rest.contains('/');
-            return if whole { Route::ProtectedResource { tunnel: rest } } else { Route::Unknown };
+        if let Some(rest) = below.strip_prefix("/v1/oauth/") {
+            return authorization_server(rest).unwrap_or(Route::Unknown);
         }
-        let oauth =
-            ["/v1/oauth/", "/.well-known/oauth-authorization-server/", "/.well-known/openid-configuration/"];
-        if oauth.iter().any(|start| below.starts_with(start)) {
-            return Route::Oauth;
-        }
-        operator(below)
+        well_known(below).unwrap_or_else(|| operator(below))
     }
 
     /// The route's place in [`LABELS`].
     pub(super) fn number(self) -> usize {
         match self {
             Route::Mcp { .. } => 0,
-            Route::ProtectedResource { .. } | Route::Oauth => 1,
+            Route::ProtectedResource { .. } | Route::AuthorizationServer { .. } => 1,
             Route::Tunnels => 2,
             Route::Tunnel { .. } => 3,
             Route::Poll { .. } => 4,
@@ -96,6 +100,40 @@ pub(super) const LABELS: [&str; 11] = [
 fn mcp(rest: &str) -> Option<(&str, &str)> {
     let (tunnel, channel) = rest.split_once('/').unwrap_or((rest, ""));
     (!tunnel.is_empty() && !channel.contains('/')).then_some((tunnel, channel))
+}
+
+/// `/.well-known/{name}/…`.
+fn well_known(path: &str) -> Option<Route<'_>> {
+    let (name, rest) = path.strip_prefix("/.well-known/")?.split_once('/')?;
+    suffixed(name, rest)
+}
+
+/// The document `name` of the resource at `rest`, which starts with `v1/`.
+fn suffixed<'a>(name: &str, rest: &'a str) -> Option<Route<'a>> {
+    match name {
+        "oauth-protected-resource" => {
+            let tunnel = rest.strip_prefix("v1/mcp/")?;
+            let whole = !tunnel.is_empty() && !tunnel.contains('/');
+            whole.then_some(Route::ProtectedResource { tunnel })
+        }
+        "oauth-authorization-server" | "openid-configuration" => {
+            let (tunnel, server) = rest.strip_prefix("v1/oauth/")?.split_once('/')?;
+            let whole = !tunnel.is_empty() && !server.is_empty() && !server.contains('/');
+            whole.then_some(Route::AuthorizationServer { tunnel, server, part: Part::Metadata })
+        }
+        _ => None,
+    }
+}
+
+/// `{tunnel}/{server}/…`.
+fn authorization_server(rest: &str) -> Option<Route<'_>> {
+    let (tunnel, rest) = rest.split_once('/')?;
+    let (server, rest) = rest.split_once('/')?;
+    let part = match rest {
+        ".well-known/openid-configuration" => Part::Metadata,
+        segment => Part::Endpoint(Endpoint::of_segment(segment)?),
+    };
+    Some(Route::AuthorizationServer { tunnel, server, part })
 }
 
 fn client_route(rest: &str) -> Route<'_> {
@@ -145,6 +183,7 @@ mod tests {
 
     #[test]
     fn paths_lead_to_their_resources() {
+        let server = |part| Route::AuthorizationServer { tunnel: "t", server: "a", part };
         for (path, expected) in [
             ("/v1/mcp/t", Route::Mcp { tunnel: "t", channel: "" }),
             ("/v1/mcp/t/", Route::Mcp { tunnel: "t", channel: "" }),
@@ -163,7 +202,15 @@ mod tests {
             ("/v1/tunnelsx", Route::Unknown),
             ("/.well-known/oauth-protected-resource/v1/mcp/t", Route::ProtectedResource { tunnel: "t" }),
             ("/.well-known/oauth-protected-resource/v1/mcp/t/c", Route::Unknown),
-            ("/v1/oauth/t/a/token", Route::Oauth),
+            ("/v1/oauth/t/a/token", server(Part::Endpoint(Endpoint::Token))),
+            ("/v1/oauth/t/a/register", server(Part::Endpoint(Endpoint::Register))),
+            ("/v1/oauth/t/a/.well-known/openid-configuration", server(Part::Metadata)),
+            ("/.well-known/oauth-authorization-server/v1/oauth/t/a", server(Part::Metadata)),
+            ("/.well-known/openid-configuration/v1/oauth/t/a", server(Part::Metadata)),
+            ("/.well-known/openid-configuration/v1/oauth/t/a/x", Route::Unknown),
+            ("/.well-known/other/v1/oauth/t/a", Route::Unknown),
+            ("/v1/oauth/t/a/authorize", Route::Unknown),
+            ("/v1/oauth/t/a", Route::Unknown),
             ("/readyz", Route::Ready),
             ("/", Route::Unknown),
             ("*", Route::Unknown),
@@ -176,6 +223,10 @@ mod tests {
     fn below_a_prefix_only_the_prefix_counts() {
         assert_eq!(Route::of("/gw/v1/mcp/t", "/gw"), Route::Mcp { tunnel: "t", channel: "" });
         assert_eq!(Route::of("/v1/mcp/t", "/gw"), Route::Unknown);
+        let resource = Route::ProtectedResource { tunnel: "t" };
+        assert_eq!(Route::of("/gw/.well-known/oauth-protected-resource/v1/mcp/t", "/gw"), resource);
+        assert_eq!(Route::of("/.well-known/oauth-protected-resource/gw/v1/mcp/t", "/gw"), resource);
+        assert_eq!(Route::of("/.well-known/oauth-protected-resource/v1/mcp/t", "/gw"), Route::Unknown);
         assert_eq!(Route::of("/readyz", "/gw"), Route::Ready);
         assert_eq!(Route::of("/gw/readyz", "/gw"), Route::Ready);
     }

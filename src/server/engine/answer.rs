@@ -88,6 +88,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The MCP session it names.
+    pub(crate) fn session(&self) -> Option<&str> {
+        let is = |(name, value): &&(String, String)| {
+            name.eq_ignore_ascii_case("Mcp-Session-Id") && !value.is_empty()
+        };
+        self.headers.iter().find(is).map(|(_, value)| value.as_str())
+    }
+
     /// Bytes it occupies in a buffer, about.
     pub(crate) fn bytes(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::rate::Rate;
+
 /// Bounds of one tunnel.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
@@ -19,6 +21,11 @@ pub(crate) struct Limits {
     pub(crate) notifications: usize,
     /// Their bytes; a single one may exceed it.
     pub(crate) notification_bytes: usize,
+    /// Calls of connectors; `None` is without a bound.
+    pub(crate) rate: Option<Rate>,
+    /// How long a client keeps the channels that depend on its process without being heard of; `None`
+    /// gives commands to whoever asks first.
+    pub(crate) affinity_lease: Option<Duration>,
 }
 
 /// Bytes queued in all tunnels of a process together.

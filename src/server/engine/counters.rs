@@ -38,6 +38,28 @@ impl Outcome {
     }
 }
 
+/// Who asked for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A connector.
+    Connector,
+    /// This server, on behalf of an OAuth request.
+    OauthShim,
+}
+
+impl Origin {
+    /// Every origin, in the order of their declaration.
+    pub(crate) const ALL: [Origin; 2] = [Origin::Connector, Origin::OauthShim];
+
+    /// The label's value.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Origin::Connector => "connector",
+            Origin::OauthShim => "oauth_shim",
+        }
+    }
+}
+
 /// What became of a response POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PostResult {
@@ -106,7 +128,7 @@ const POST_KINDS: usize = AnswerKind::ALL.len() + 1;
 /// Counters of one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    commands: [[AtomicU64; Outcome::ALL.len()]; Kind::ALL.len()],
+    commands: [[[AtomicU64; Outcome::ALL.len()]; Kind::ALL.len()]; Origin::ALL.len()],
     queue_seconds: [Histogram; Kind::ALL.len()],
     total_seconds: [Histogram; Kind::ALL.len()],
     posts: [[AtomicU64; PostResult::ALL.len()]; POST_KINDS],
@@ -115,18 +137,19 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn command_refused(&self, kind: Kind) {
-        add(&self.commands[kind as usize][Outcome::Refused as usize]);
+    pub(crate) fn command_refused(&self, origin: Origin, kind: Kind) {
+        add(&self.commands[origin as usize][kind as usize][Outcome::Refused as usize]);
     }
 
     pub(crate) fn command_ended(
         &self,
+        origin: Origin,
         kind: Kind,
         outcome: Outcome,
         queued: Option<Duration>,
         total: Duration,
     ) {
-        add(&self.commands[kind as usize][outcome as usize]);
+        add(&self.commands[origin as usize][kind as usize][outcome as usize]);
         if let Some(queued) = queued {
             self.queue_seconds[kind as usize].observe(queued);
         }
@@ -147,8 +170,8 @@ impl Counters {
     }
 
     /// Commands that ended so.
-    pub(crate) fn commands(&self, kind: Kind, outcome: Outcome) -> u64 {
-        get(&self.commands[kind as usize][outcome as usize])
+    pub(crate) fn commands(&self, origin: Origin, kind: Kind, outcome: Outcome) -> u64 {
+        get(&self.commands[origin as usize][kind as usize][outcome as usize])
     }
 
     /// Time from arrival to delivery.

@@ -17,6 +17,8 @@ pub(crate) enum End {
     ExpiredQueued,
     /// The client's answer was larger than the server takes.
     AnswerTooLarge,
+    /// The only client that may answer it is gone.
+    ClientGone,
     /// The server is stopping.
     Stopping,
     /// The tunnel is gone.
@@ -40,8 +42,11 @@ pub(super) enum Stage {
 
 pub(super) struct Held {
     pub(super) number: u64,
+    pub(super) pin: Option<Arc<str>>,
     pub(super) kind: Kind,
     pub(super) channel: Channel,
+    /// The request named a session.
+    pub(super) in_session: bool,
     pub(super) started: Instant,
     pub(super) deadline: Instant,
     pub(super) stage: Stage,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::command::{Kind, RequestId};
-use super::counters::Outcome;
+use super::counters::{Origin, Outcome};
 use super::held::{End, Held, Stage};
 use super::tunnel::Tunnel;
 
@@ -26,6 +26,7 @@ pub(crate) enum Step {
 pub(crate) struct Hold {
     tunnel: Arc<Tunnel>,
     id: RequestId,
+    origin: Origin,
     kind: Kind,
     ended: bool,
 }
@@ -42,8 +43,8 @@ pub(crate) struct Story {
 }
 
 impl Hold {
-    pub(super) fn new(tunnel: Arc<Tunnel>, id: RequestId, kind: Kind) -> Hold {
-        Hold { tunnel, id, kind, ended: false }
+    pub(super) fn new(tunnel: Arc<Tunnel>, id: RequestId, origin: Origin, kind: Kind) -> Hold {
+        Hold { tunnel, id, origin, kind, ended: false }
     }
 
     /// The command's id.
@@ -97,7 +98,7 @@ impl Hold {
         });
         let total = held.as_ref().map(|held| since(held, now)).unwrap_or_default();
         let queued = delivered.as_ref().map(|(queued, _)| *queued);
-        self.tunnel.counters.command_ended(self.kind, outcome, queued, total);
+        self.tunnel.counters.command_ended(self.origin, self.kind, outcome, queued, total);
         Story {
             queued_ms: queued.map(|queued| queued.as_millis() as u64),
             total_ms: total.as_millis() as u64,

@@ -3,16 +3,19 @@
 //! Knows no HTTP. Invariants: a command is handed to at most one poll whose reply was written in full;
 //! a held request ends exactly once; after that nothing can be posted for it.
 
+mod affinity;
 mod answer;
 mod bounds;
 mod command;
 mod counters;
+mod declared;
 mod held;
 mod hold;
 mod poll;
 mod pollers;
 mod presence;
 mod queue;
+mod rate;
 mod token;
 mod tunnel;
 
@@ -27,12 +30,13 @@ pub(crate) use self::bounds::Limits;
 use self::bounds::{Budget, Emptied};
 use self::command::RequestIds;
 pub(crate) use self::command::{Command, Header, Kind, RequestId};
-pub(crate) use self::counters::{BUCKETS, Counters, Histogram, Outcome, PostResult};
+pub(crate) use self::counters::{BUCKETS, Counters, Histogram, Origin, Outcome, PostResult};
 pub(crate) use self::held::End;
-pub(crate) use self::hold::{Hold, Step};
+pub(crate) use self::hold::{Hold, Step, Story};
 pub(crate) use self::poll::Found;
-pub(crate) use self::presence::ClientKey;
+pub(crate) use self::presence::{ClientKey, Declares};
 pub(crate) use self::queue::Subscription;
+pub(crate) use self::rate::Rate;
 pub(crate) use self::token::{Sealer, same};
 pub(crate) use self::tunnel::{Admission, Load, Posted, Refusal, Tunnel};
 

@@ -16,6 +16,7 @@ pub(crate) struct Poll {
     waker: Arc<Waker>,
     /// Parked, or woken and not back for commands yet.
     waiting: bool,
+    broken: bool,
 }
 
 /// What a poll found.
@@ -32,7 +33,12 @@ pub(crate) enum Found {
 
 impl Poll {
     pub(super) fn new(tunnel: Arc<Tunnel>, key: Arc<ClientKey>, number: u64, waker: Arc<Waker>) -> Poll {
-        Poll { tunnel, key, number, waker, waiting: false }
+        Poll { tunnel, key, number, waker, waiting: false, broken: false }
+    }
+
+    /// The peer has gone.
+    pub(crate) fn broke_off(&mut self) {
+        self.broken = true;
     }
 
     /// Takes up to `limit` of the oldest commands, or parks.
@@ -46,16 +52,17 @@ impl Poll {
             Phase::Deleted => return Found::Deleted,
         }
         let subscription = &self.key.subscription;
-        let expired = self.tunnel.take(&mut state, subscription, limit, &self.key, &mut claims);
+        let mut ended = state.end_orphans(Instant::now());
+        ended.extend(self.tunnel.take(&mut state, subscription, limit, &self.key, &mut claims));
         let parked = claims.is_empty();
         if parked {
-            state.pollers.park(self.number, subscription, &self.waker);
+            state.pollers.park(self.number, &self.key, &self.waker);
         } else {
             state.pollers.unpark(self.number);
         }
         self.waiting = parked;
         drop(state);
-        expired.iter().for_each(|waker| waker.wake());
+        ended.iter().for_each(|waker| waker.wake());
         if parked { Found::Parked } else { Found::Commands(claims) }
     }
 }
@@ -64,13 +71,10 @@ impl Drop for Poll {
     fn drop(&mut self) {
         let mut wakers = Vec::new();
         let mut state = self.tunnel.state();
-        state.presence.poll_ended(&self.key, Instant::now());
+        state.presence.poll_ended(&self.key, Instant::now(), self.broken);
         if self.waiting && state.pollers.unpark(self.number).is_none() {
             // It was woken for a command and goes without it: somebody else must be told.
-            let channels: Vec<_> = state.queue.channels().map(|(channel, _)| channel.clone()).collect();
-            for channel in channels {
-                wakers.extend(state.pollers.next_for(&channel));
-            }
+            state.wake_for_all_queued(&mut wakers);
         }
         drop(state);
         wakers.iter().for_each(|waker| waker.wake());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::presence::ClientKey;
 use super::queue::Subscription;
 use crate::ids::Channel;
 use crate::net::Waker;
@@ -17,13 +18,13 @@ pub(super) struct Pollers {
 
 struct Waiting {
     waker: Arc<Waker>,
-    subscription: Arc<Subscription>,
+    key: Arc<ClientKey>,
 }
 
 impl Pollers {
     /// Parks a poll; one that parks again keeps its number and so its turn.
-    pub(super) fn park(&mut self, number: u64, subscription: &Arc<Subscription>, waker: &Arc<Waker>) {
-        match &**subscription {
+    pub(super) fn park(&mut self, number: u64, key: &Arc<ClientKey>, waker: &Arc<Waker>) {
+        match &*key.subscription {
             Subscription::All => {
                 self.of_all.insert(number);
             }
@@ -33,14 +34,14 @@ impl Pollers {
                 }
             }
         }
-        let waiting = Waiting { waker: Arc::clone(waker), subscription: Arc::clone(subscription) };
+        let waiting = Waiting { waker: Arc::clone(waker), key: Arc::clone(key) };
         self.waiting.insert(number, waiting);
     }
 
     /// Takes a poll out; `None` if it was woken, or never parked.
     pub(super) fn unpark(&mut self, number: u64) -> Option<Arc<Waker>> {
         let waiting = self.waiting.remove(&number)?;
-        match &*waiting.subscription {
+        match &*waiting.key.subscription {
             Subscription::All => {
                 self.of_all.remove(&number);
             }
@@ -65,6 +66,17 @@ impl Pollers {
         self.unpark(number)
     }
 
+    /// The same among the polls that `may` have them.
+    pub(super) fn next_of(
+        &mut self,
+        channel: &Channel,
+        may: impl Fn(&ClientKey) -> bool,
+    ) -> Option<Arc<Waker>> {
+        let mut wanted = self.waiting.iter().filter(|(_, one)| one.key.subscription.covers(channel));
+        let number = wanted.find(|(_, one)| may(&one.key)).map(|(number, _)| *number)?;
+        self.unpark(number)
+    }
+
     /// Takes out all.
     pub(super) fn drain(&mut self) -> Vec<Arc<Waker>> {
         self.of_all.clear();
@@ -84,8 +96,11 @@ mod tests {
     #[test]
     fn the_poll_that_waited_longest_is_woken_if_it_wants_the_channel() {
         let (main, harpoon) = (Channel::main(), Channel::parse("harpoon").unwrap());
-        let only = Arc::new(Subscription::Only([harpoon.clone()].into()));
-        let all = Arc::new(Subscription::All);
+        let key = |subscription| {
+            Arc::new(ClientKey { instance: String::new(), subscription: Arc::new(subscription) })
+        };
+        let only = key(Subscription::Only([harpoon.clone()].into()));
+        let all = key(Subscription::All);
         let wakers: Vec<_> = (0..3).map(|_| Arc::new(Waker::new().unwrap())).collect();
         let mut pollers = Pollers::default();
         pollers.park(0, &only, &wakers[0]);

@@ -6,11 +6,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::declared::Declared;
 use super::queue::Subscription;
 use crate::ids::Channel;
 
 /// How long a tunnel counts as "has been polled".
 const RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a client whose poll broke off may take to poll again before its leases lapse.
+const BROKEN_TIME: Duration = Duration::from_secs(2);
 /// Clients remembered per tunnel.
 const CLIENTS: usize = 1024;
 
@@ -27,6 +30,22 @@ struct Client {
     seen: Instant,
     polls: u32,
     in_hand: u32,
+    /// When its last poll broke off, if it did and no other followed.
+    broken: Option<Instant>,
+    /// The last declaration as sent, so that an unchanged one costs a comparison only.
+    info: Option<Box<str>>,
+    declared: Option<Declared>,
+}
+
+/// Whether clients serve a channel, by their own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Declares {
+    /// One that is connected says so.
+    Yes,
+    /// One that is connected says nothing about its channels.
+    Unknown,
+    /// All that are connected name other channels.
+    No,
 }
 
 /// What is known of a tunnel's clients.
@@ -55,16 +74,29 @@ impl Presence {
         Presence { last_seen_timeout, clients: HashMap::new(), polled: None, responded: None, recent: None }
     }
 
-    /// A poll begins.
-    pub(super) fn poll_began(&mut self, key: &Arc<ClientKey>, now: Instant) {
+    /// A poll begins, with the client's declaration if it sent one; false when that cannot be read.
+    pub(super) fn poll_began(&mut self, key: &Arc<ClientKey>, info: Option<&str>, now: Instant) -> bool {
         self.polled = Some(now);
         if !self.clients.contains_key(key) && self.clients.len() >= CLIENTS {
             self.forget_one(now);
         }
-        let client =
-            self.clients.entry(Arc::clone(key)).or_insert(Client { seen: now, polls: 0, in_hand: 0 });
+        let client = self.clients.entry(Arc::clone(key)).or_insert(Client {
+            seen: now,
+            polls: 0,
+            in_hand: 0,
+            broken: None,
+            info: None,
+            declared: None,
+        });
         client.seen = now;
         client.polls += 1;
+        client.broken = None;
+        if client.info.as_deref() == info {
+            return true;
+        }
+        client.info = info.map(Box::from);
+        client.declared = info.and_then(Declared::parse);
+        info.is_none() == client.declared.is_none()
     }
 
     /// A poll is seen to be alive.
@@ -75,11 +107,12 @@ impl Presence {
         }
     }
 
-    /// A poll ends.
-    pub(super) fn poll_ended(&mut self, key: &Arc<ClientKey>, now: Instant) {
+    /// A poll ends; `broken` when its peer went away.
+    pub(super) fn poll_ended(&mut self, key: &Arc<ClientKey>, now: Instant, broken: bool) {
         self.poll_seen(key, now);
         if let Some(client) = self.clients.get_mut(key) {
             client.polls = client.polls.saturating_sub(1);
+            client.broken = broken.then_some(now);
         }
     }
 
@@ -92,6 +125,14 @@ impl Presence {
     pub(super) fn took(&mut self, key: &Arc<ClientKey>) {
         if let Some(client) = self.clients.get_mut(key) {
             client.in_hand += 1;
+        }
+    }
+
+    /// The client answered a command.
+    pub(super) fn answered(&mut self, key: &Arc<ClientKey>, now: Instant) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.in_hand = client.in_hand.saturating_sub(1);
+            client.seen = now;
         }
     }
 
@@ -111,10 +152,8 @@ impl Presence {
         if self.responded.is_some_and(|responded| within(responded, self.last_seen_timeout)) {
             return Standing::Connected;
         }
-        let connected = |key: &ClientKey, client: &Client| {
-            (client.polls > 0 || client.in_hand > 0 || within(client.seen, self.last_seen_timeout))
-                && key.subscription.covers(channel)
-        };
+        let connected =
+            |key: &ClientKey, client: &Client| self.is_here(client, now) && key.subscription.covers(channel);
         if let Some(key) = &self.recent
             && self.clients.get(key).is_some_and(|client| connected(key, client))
         {
@@ -123,6 +162,53 @@ impl Presence {
         self.recent =
             self.clients.iter().find(|(key, client)| connected(key, client)).map(|(key, _)| Arc::clone(key));
         if self.recent.is_some() { Standing::Connected } else { Standing::Absent }
+    }
+
+    /// Whether that very client can serve `channel`.
+    pub(super) fn is_connected(&self, instance: &str, channel: &Channel, now: Instant) -> bool {
+        self.clients.iter().any(|(key, client)| {
+            key.instance == instance && key.subscription.covers(channel) && self.is_here(client, now)
+        })
+    }
+
+    /// Whether anybody who is connected serves `channel`, by their own account.
+    pub(super) fn declares(&self, channel: &Channel, now: Instant) -> Declares {
+        let here = |(key, client): &(&Arc<ClientKey>, &Client)| {
+            key.subscription.covers(channel) && self.is_here(client, now)
+        };
+        let mut all = Declares::No;
+        for (_, client) in self.clients.iter().filter(here) {
+            match &client.declared {
+                Some(declared) if declared.serves(channel) => return Declares::Yes,
+                Some(_) => {}
+                None => all = Declares::Unknown,
+            }
+        }
+        all
+    }
+
+    /// Whether a connected client says that work on `channel` depends on its process.
+    pub(super) fn is_affine(&self, channel: &Channel, now: Instant) -> bool {
+        self.clients.values().any(|client| {
+            client.declared.as_ref().is_some_and(|declared| declared.is_affine(channel))
+                && self.is_here(client, now)
+        })
+    }
+
+    /// Whether that client has been heard of within `lease`. One whose poll broke off and that has nothing
+    /// in hand gets a moment to poll again.
+    pub(super) fn holds_lease(&self, instance: &str, lease: Duration, now: Instant) -> bool {
+        let within = |moment: Instant, time| now.saturating_duration_since(moment) <= time;
+        self.clients.iter().filter(|(key, _)| key.instance == instance).any(|(_, client)| {
+            let left = client.broken.filter(|_| client.in_hand == 0);
+            client.polls > 0 || left.map_or(within(client.seen, lease), |left| within(left, BROKEN_TIME))
+        })
+    }
+
+    fn is_here(&self, client: &Client, now: Instant) -> bool {
+        client.polls > 0
+            || client.in_hand > 0
+            || now.saturating_duration_since(client.seen) <= self.last_seen_timeout
     }
 
     /// Makes room: forgets the client that was silent longest and has nothing going on.
@@ -154,9 +240,9 @@ mod tests {
         let start = Instant::now();
         let later = start + TIMEOUT + Duration::from_secs(1);
         assert_eq!(presence.standing(&main, start), Standing::NeverSeen);
-        presence.poll_began(&client, start);
+        presence.poll_began(&client, None, start);
         assert_eq!(presence.standing(&main, later), Standing::Connected, "a parked poll");
-        presence.poll_ended(&client, start);
+        presence.poll_ended(&client, start, false);
         assert_eq!(presence.standing(&main, start + TIMEOUT), Standing::Connected, "just seen");
         assert_eq!(presence.standing(&main, later), Standing::Absent);
         presence.took(&client);
@@ -172,9 +258,26 @@ mod tests {
     fn a_client_of_other_channels_does_not_count() {
         let mut presence = Presence::new(TIMEOUT);
         let now = Instant::now();
-        presence.poll_began(&key(Subscription::Only([Channel::parse("x").unwrap()].into())), now);
+        presence.poll_began(&key(Subscription::Only([Channel::parse("x").unwrap()].into())), None, now);
         assert_eq!(presence.standing(&Channel::main(), now), Standing::Absent);
         assert_eq!(presence.standing(&Channel::parse("x").unwrap(), now), Standing::Connected);
+    }
+
+    #[test]
+    fn what_clients_declare_is_known_while_they_are_connected() {
+        let mut presence = Presence::new(TIMEOUT);
+        let (now, harpoon) = (Instant::now(), Channel::parse("harpoon").unwrap());
+        let client = key(Subscription::All);
+        assert_eq!(presence.declares(&harpoon, now), Declares::No);
+        assert!(presence.poll_began(&client, None, now));
+        assert_eq!(presence.declares(&harpoon, now), Declares::Unknown);
+        assert!(presence.poll_began(&client, Some(r#"{"version":1,"channels":[{"name":"main"}]}"#), now));
+        assert_eq!(presence.declares(&harpoon, now), Declares::No);
+        assert!(presence.poll_began(&client, Some(r#"{"version":1,"channels":[{"name":"harpoon"}]}"#), now));
+        assert_eq!(presence.declares(&harpoon, now), Declares::Yes);
+        assert!(!presence.poll_began(&client, Some("{"), now), "told once");
+        assert!(presence.poll_began(&client, Some("{"), now));
+        assert!(presence.is_connected("", &harpoon, now) && !presence.is_connected("x", &harpoon, now));
     }
 
     #[test]
@@ -184,7 +287,7 @@ mod tests {
         for number in 0..CLIENTS + 10 {
             let subscription = Arc::new(Subscription::All);
             let client = Arc::new(ClientKey { instance: number.to_string(), subscription });
-            presence.poll_began(&client, now);
+            presence.poll_began(&client, None, now);
         }
         assert_eq!(presence.clients.len(), CLIENTS);
     }

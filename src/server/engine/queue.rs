@@ -1,6 +1,7 @@
 //! The queue of one tunnel: one order, from which a poll takes what its channels allow.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::command::RequestId;
 use crate::ids::Channel;
@@ -30,6 +31,8 @@ pub(super) struct Queued {
     pub(super) request: RequestId,
     pub(super) channel: Channel,
     pub(super) bytes: usize,
+    /// The only client that may have it.
+    pub(super) pin: Option<Arc<str>>,
 }
 
 /// Commands in the order they came, each with its number.
@@ -38,12 +41,14 @@ pub(super) struct Queue {
     order: BTreeMap<u64, Queued>,
     channels: HashMap<Channel, BTreeSet<u64>>,
     bytes: usize,
+    pinned: usize,
 }
 
 impl Queue {
     /// Adds a command; one that returns after a failed delivery keeps its number and so its place.
     pub(super) fn insert(&mut self, number: u64, queued: Queued) {
         self.bytes += queued.bytes;
+        self.pinned += usize::from(queued.pin.is_some());
         self.channels.entry(queued.channel.clone()).or_default().insert(number);
         self.order.insert(number, queued);
     }
@@ -52,6 +57,7 @@ impl Queue {
     pub(super) fn remove(&mut self, number: u64) -> Option<Queued> {
         let queued = self.order.remove(&number)?;
         self.bytes -= queued.bytes;
+        self.pinned -= usize::from(queued.pin.is_some());
         if let Some(numbers) = self.channels.get_mut(&queued.channel) {
             numbers.remove(&number);
             if numbers.is_empty() {
@@ -59,6 +65,27 @@ impl Queue {
             }
         }
         Some(queued)
+    }
+
+    /// Takes the oldest command that `subscription` covers and that `may` lets its poll have.
+    pub(super) fn take_if(
+        &mut self,
+        subscription: &Subscription,
+        may: impl Fn(&Queued) -> bool,
+    ) -> Option<Queued> {
+        let mut wanted = self.order.iter().filter(|(_, queued)| subscription.covers(&queued.channel));
+        let number = wanted.find(|(_, queued)| may(queued)).map(|(number, _)| *number);
+        self.remove(number?)
+    }
+
+    /// Whether something is queued that not every client may have.
+    pub(super) fn has_pinned(&self) -> bool {
+        self.pinned > 0
+    }
+
+    /// Everything queued, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.order.values()
     }
 
     /// Takes the oldest command that `subscription` covers.
@@ -96,11 +123,30 @@ mod tests {
             request: RequestIds::new().unwrap().next(),
             channel: Channel::parse(channel).unwrap(),
             bytes: 10,
+            pin: None,
         }
     }
 
     fn only(names: &[&str]) -> Subscription {
         Subscription::Only(names.iter().map(|name| Channel::parse(name).unwrap()).collect())
+    }
+
+    #[test]
+    fn a_pinned_command_is_only_for_its_client_and_holds_up_nobody_else() {
+        let mut queue = Queue::default();
+        let pinned = Queued { pin: Some("a".into()), ..queued("harpoon") };
+        let free = queued("main");
+        queue.insert(0, pinned.clone());
+        queue.insert(1, free.clone());
+        let of = |client: &'static str| {
+            move |queued: &Queued| queued.pin.as_deref().is_none_or(|pin| pin == client)
+        };
+        assert!(queue.has_pinned());
+        assert_eq!(queue.take_if(&Subscription::All, of("b")), Some(free));
+        assert_eq!(queue.take_if(&Subscription::All, of("b")), None);
+        assert_eq!(queue.take_if(&only(&["main"]), of("a")), None);
+        assert_eq!(queue.take_if(&Subscription::All, of("a")), Some(pinned));
+        assert!(!queue.has_pinned());
     }
 
     #[test]

@@ -7,24 +7,31 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::affinity::{Affinity, Bound};
 use super::answer::{Answer, AnswerKind};
 use super::bounds::{Budget, Emptied, Limits};
 use super::command::{Command, Kind, RequestId};
-use super::counters::Counters;
+use super::counters::{Counters, Origin};
 use super::held::{End, Held, Stage};
 use super::hold::Hold;
 use super::poll::{Claims, Poll};
 use super::pollers::Pollers;
-use super::presence::{ClientKey, Presence, Standing};
+use super::presence::{ClientKey, Declares, Presence, Standing};
 use super::queue::{Queue, Queued, Subscription};
+use super::rate::Bucket;
 use crate::ids::{Channel, TunnelId};
 use crate::net::Waker;
 
 /// A request to be held.
 pub(crate) struct Admission {
     pub(crate) id: RequestId,
+    pub(crate) origin: Origin,
     pub(crate) kind: Kind,
     pub(crate) channel: Channel,
+    /// The only client that may have it.
+    pub(crate) pin: Option<Arc<str>>,
+    /// The MCP session it names.
+    pub(crate) session: Option<String>,
     pub(crate) command: Command,
     /// When its response timer started.
     pub(crate) started: Instant,
@@ -42,6 +49,8 @@ pub(crate) enum Refusal {
     NotConnected,
     /// The queue is full.
     QueueFull,
+    /// Calls come too often; when the next may.
+    TooOften(Duration),
     /// The server is stopping.
     Stopping,
     /// The tunnel is gone.
@@ -89,6 +98,8 @@ pub(super) struct State {
     pub(super) pollers: Pollers,
     pub(super) presence: Presence,
     pub(super) next_number: u64,
+    affinity: Option<Affinity>,
+    bucket: Option<Bucket>,
 }
 
 /// How busy a tunnel is.
@@ -117,6 +128,8 @@ impl Tunnel {
             pollers: Pollers::default(),
             presence: Presence::new(limits.client_last_seen_timeout),
             next_number: 0,
+            affinity: limits.affinity_lease.map(Affinity::new),
+            bucket: limits.rate.map(|rate| Bucket::new(rate, Instant::now())),
         };
         Tunnel { id, limits, budget, counters, emptied, state: Mutex::new(state) }
     }
@@ -135,7 +148,8 @@ impl Tunnel {
 
     /// Queues a request and holds it until the guard goes.
     pub(crate) fn admit(self: &Arc<Self>, admission: Admission) -> Result<Hold, Refusal> {
-        let Admission { id, kind, channel, command, started, deadline, waker } = admission;
+        let Admission { id, origin, kind, channel, pin, session, command, started, deadline, waker } =
+            admission;
         let bytes = command.bytes();
         let woken = {
             let mut state = self.state();
@@ -144,23 +158,49 @@ impl Tunnel {
                 Phase::Draining | Phase::Cut => return Err(Refusal::Stopping),
                 Phase::Deleted => return Err(Refusal::Deleted),
             }
-            match state.presence.standing(&channel, Instant::now()) {
+            let now = Instant::now();
+            match state.presence.standing(&channel, now) {
+                Standing::Connected
+                    if pin.as_ref().is_some_and(|pin| !state.presence.is_connected(pin, &channel, now)) =>
+                {
+                    return Err(Refusal::NotConnected);
+                }
                 Standing::Connected => {}
                 Standing::Absent => return Err(Refusal::NotConnected),
                 Standing::NeverSeen => return Err(Refusal::NeverSeen),
             }
+            let pin = match (pin, &state.affinity, &session) {
+                (None, Some(affinity), Some(session)) => {
+                    match affinity.bound(&channel, session, &state.presence, now) {
+                        Bound::Nowhere => None,
+                        Bound::To(instance) => Some(instance),
+                        Bound::Gone => return Err(Refusal::NotConnected),
+                    }
+                }
+                (pin, _, _) => pin,
+            };
             let full = state.queue.len() >= self.limits.queue_max
                 || state.queue.bytes() + bytes > self.limits.queue_bytes;
             if full || !self.budget.take(bytes) {
                 return Err(Refusal::QueueFull);
             }
+            if origin == Origin::Connector
+                && let Some(bucket) = &mut state.bucket
+                && let Err(wait) = bucket.take(now)
+            {
+                self.budget.give(bytes);
+                return Err(Refusal::TooOften(wait));
+            }
             let number = state.next_number();
-            state.queue.insert(number, Queued { request: id, channel: channel.clone(), bytes });
-            let woken = state.pollers.next_for(&channel);
+            let queued = Queued { request: id, channel: channel.clone(), bytes, pin: pin.clone() };
+            let woken = state.poll_for(&queued, now);
+            state.queue.insert(number, queued);
             let held = Held {
                 number,
+                pin,
                 kind,
                 channel,
+                in_session: session.is_some(),
                 started,
                 deadline,
                 stage: Stage::Queued(command),
@@ -176,17 +216,25 @@ impl Tunnel {
         if let Some(poller) = woken {
             poller.wake();
         }
-        Ok(Hold::new(Arc::clone(self), id, kind))
+        Ok(Hold::new(Arc::clone(self), id, origin, kind))
     }
 
-    /// Begins a poll of the client `key`.
-    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, waker: Arc<Waker>) -> Poll {
+    /// Begins a poll of the client `key`, which declares `info` about its channels.
+    pub(crate) fn poll(self: &Arc<Self>, key: ClientKey, info: Option<&str>, waker: Arc<Waker>) -> Poll {
         let key = Arc::new(key);
-        let number = {
+        let (number, readable) = {
             let mut state = self.state();
-            state.presence.poll_began(&key, Instant::now());
-            state.next_number()
+            let readable = state.presence.poll_began(&key, info, Instant::now());
+            (state.next_number(), readable)
         };
+        if !readable {
+            log::warn!(
+                target: "server",
+                tunnel_id:% = self.id,
+                client_instance_id = key.instance.as_str();
+                "what the client declares about its channels cannot be read and is ignored"
+            );
+        }
         Poll::new(Arc::clone(self), key, number, waker)
     }
 
@@ -195,7 +243,7 @@ impl Tunnel {
         let now = Instant::now();
         let mut state = self.state();
         state.presence.responded(now);
-        let State { held, presence, .. } = &mut *state;
+        let State { held, presence, affinity, .. } = &mut *state;
         let Some(held) = held.get_mut(&id) else { return Posted::NotPending };
         let Stage::Delivered { by, at } = &held.stage else { return Posted::NotPending };
         if held.deadline <= now {
@@ -205,7 +253,14 @@ impl Tunnel {
             return Posted::WrongKind;
         }
         let freed = if answer.kind.is_terminal() {
-            presence.released(by);
+            presence.answered(by, now);
+            if let Some(affinity) = affinity
+                && !held.in_session
+                && presence.is_affine(&held.channel, now)
+                && let Some(session) = answer.session()
+            {
+                affinity.bind(&held.channel, session, &by.instance);
+            }
             held.stage = Stage::Answered { at: Some(*at), by: Arc::clone(by) };
             held.terminal = Some(answer);
             std::mem::take(&mut held.room)
@@ -248,7 +303,7 @@ impl Tunnel {
         let mut state = self.state();
         let mut count = 0;
         for (id, command) in claims {
-            let State { held, queue, presence, pollers, phase, .. } = &mut *state;
+            let State { held, presence, phase, .. } = &mut *state;
             let Some(held) = held.get_mut(&id) else { continue };
             // A notification shows that the client did read the command.
             if !matches!(held.stage, Stage::Delivered { .. }) || !held.notifications.is_empty() {
@@ -262,9 +317,11 @@ impl Tunnel {
             }
             let bytes = command.bytes();
             self.budget.retake(bytes);
-            queue.insert(held.number, Queued { request: id, channel: held.channel.clone(), bytes });
+            let (channel, pin) = (held.channel.clone(), held.pin.clone());
+            let (number, queued) = (held.number, Queued { request: id, channel, bytes, pin });
             held.stage = Stage::Queued(command);
-            wakers.extend(pollers.next_for(&held.channel));
+            wakers.extend(state.poll_for(&queued, Instant::now()));
+            state.queue.insert(number, queued);
             count += 1;
         }
         drop(state);
@@ -284,7 +341,12 @@ impl Tunnel {
         let now = Instant::now();
         let mut expired = Vec::new();
         while claims.len() < limit {
-            let Some(queued) = state.queue.take(subscription) else { break };
+            let taken = if state.queue.has_pinned() || state.affinity.is_some() {
+                state.take_of(by, now)
+            } else {
+                state.queue.take(subscription)
+            };
+            let Some(queued) = taken else { break };
             self.budget.give(queued.bytes);
             let Some(held) = state.held.get_mut(&queued.request) else { continue };
             let Some(timeout_ms) = time_to_issue(held.deadline.saturating_duration_since(now)) else {
@@ -346,6 +408,24 @@ impl Tunnel {
         wakers.iter().for_each(|waker| waker.wake());
     }
 
+    /// Whether connected clients serve `channel`, by their own account.
+    pub(crate) fn declares(&self, channel: &Channel) -> Declares {
+        self.state().presence.declares(channel, Instant::now())
+    }
+
+    /// Whether the client `instance` can serve `channel`.
+    pub(crate) fn is_connected(&self, instance: &str, channel: &Channel) -> bool {
+        self.state().presence.is_connected(instance, channel, Instant::now())
+    }
+
+    /// Until when a parked poll may wait: where clients own channels, a lease that lapses wakes nobody.
+    pub(crate) fn look_again(&self, deadline: Instant) -> Instant {
+        match self.limits.affinity_lease {
+            None => deadline,
+            Some(_) => deadline.min(Instant::now() + LOOK_TIME),
+        }
+    }
+
     /// How busy it is.
     pub(crate) fn load(&self) -> Load {
         let state = self.state();
@@ -385,6 +465,67 @@ impl State {
         self.next_number
     }
 
+    /// The only client that may have `queued` at present.
+    fn client_for(&self, queued: &Queued, now: Instant) -> Option<Arc<str>> {
+        let owner = || {
+            let owner = self.affinity.as_ref()?.owner(&queued.channel, &self.presence, now);
+            owner.map(Arc::clone)
+        };
+        queued.pin.as_ref().map(Arc::clone).or_else(owner)
+    }
+
+    /// Takes the oldest command that the client `by` may have.
+    fn take_of(&mut self, by: &ClientKey, now: Instant) -> Option<Queued> {
+        let State { queue, affinity, presence, .. } = self;
+        let taken = queue.take_if(&by.subscription, |queued| match (&queued.pin, affinity.as_ref()) {
+            (Some(pin), _) => **pin == *by.instance,
+            (None, None) => true,
+            (None, Some(affinity)) => {
+                let owner = affinity.owner(&queued.channel, presence, now);
+                owner.is_none_or(|owner| **owner == *by.instance)
+            }
+        })?;
+        if let Some(affinity) = affinity
+            && taken.pin.is_none()
+        {
+            affinity.took(&taken.channel, &by.instance, presence, now);
+        }
+        Some(taken)
+    }
+
+    /// Ends what waits for clients of sessions that are gone; wake the threads without the lock.
+    pub(super) fn end_orphans(&mut self, now: Instant) -> Vec<Arc<Waker>> {
+        let Some(affinity) = self.affinity.as_ref().filter(|_| self.queue.has_pinned()) else {
+            return Vec::new();
+        };
+        let is_orphan = |queued: &&Queued| {
+            queued.pin.as_ref().is_some_and(|pin| !affinity.lasts(pin, &self.presence, now))
+        };
+        let orphans: Vec<RequestId> = self.queue.iter().filter(is_orphan).map(|one| one.request).collect();
+        let is_queued = |stage: &Stage| matches!(stage, Stage::Queued(_));
+        orphans.into_iter().filter_map(|id| self.end(id, is_queued, End::ClientGone)).collect()
+    }
+
+    /// Takes out the parked poll that should have `queued`; wake it without the lock.
+    fn poll_for(&mut self, queued: &Queued, now: Instant) -> Option<Arc<Waker>> {
+        match self.client_for(queued, now) {
+            None => self.pollers.next_for(&queued.channel),
+            Some(client) => self.pollers.next_of(&queued.channel, |key| key.instance == *client),
+        }
+    }
+
+    /// Takes out a parked poll for everything that is queued.
+    pub(super) fn wake_for_all_queued(&mut self, wakers: &mut Vec<Arc<Waker>>) {
+        if self.queue.has_pinned() || self.affinity.is_some() {
+            let (now, queued): (_, Vec<Queued>) = (Instant::now(), self.queue.iter().cloned().collect());
+            wakers.extend(queued.iter().filter_map(|queued| self.poll_for(queued, now)));
+            return;
+        }
+        let State { queue, pollers, .. } = self;
+        let channels: Vec<_> = queue.channels().map(|(channel, _)| channel).collect();
+        wakers.extend(channels.into_iter().filter_map(|channel| pollers.next_for(channel)));
+    }
+
     fn end(&mut self, id: RequestId, which: impl FnOnce(&Stage) -> bool, end: End) -> Option<Arc<Waker>> {
         let held = self.held.get_mut(&id).filter(|held| which(&held.stage))?;
         if let Stage::Delivered { by, .. } = &held.stage {
@@ -395,6 +536,8 @@ impl State {
     }
 }
 
+/// Time between looks of a parked poll where clients own channels.
+const LOOK_TIME: Duration = Duration::from_millis(500);
 /// Least time with which a command is still handed out.
 const LEAST_TIME: Duration = Duration::from_millis(100);
 /// Largest part of the remaining time that is kept back for the way of the answer.

@@ -1,12 +1,14 @@
 //! From what was written to what is used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::document::{
-    Document, Group, IngressMode, KeyEntry, KeyKindEntry, LimitsEntry, ListenerEntry, Store, TlsEntry,
-    TunnelEntry,
+    Document, Group, IngressMode, KeyEntry, KeyKindEntry, LimitsEntry, ListenerEntry, StoredTunnels,
+    TlsEntry, TunnelEntry,
 };
 use super::reference::KeyReference;
 use super::units::{Size, Span};
@@ -17,15 +19,18 @@ use super::{
 use crate::ids::TunnelId;
 use crate::net::front::TlsFiles;
 use crate::server::api::{
-    Access, Grants, IngressAuth, Key, KeyDigest, KeyKind, Options, Principals, Record, Serves,
+    Access, Grants, IngressAuth, Keeper, Key, KeyDigest, KeyKind, Options, Principals, Record, Serves,
 };
 use crate::server::clock;
-use crate::server::engine::Limits;
+use crate::server::engine::{Limits, Rate};
+use crate::server::store::Store;
 
 const READ: &str = "api.organization.tunnel.read";
 const WRITE: &str = "api.organization.tunnel.write";
 const USE: &str = "api.organization.tunnel.use";
 
+/// How long a silent client keeps the channels it owns.
+const AFFINITY_LEASE: Duration = Duration::from_secs(10);
 /// A server without connections serves nobody; one with very many needs more threads than a host has.
 const CONNECTIONS: std::ops::RangeInclusive<usize> = 1..=100_000;
 
@@ -60,16 +65,18 @@ pub(super) fn from_document(
     let path_prefix = path_prefix(&document.path_prefix)?;
     let proxies = networks(&document.trusted_proxies)?;
     let public_url = public_url(document.public_base_url.as_deref(), proxies, &path_prefix)?;
-    let limits = limits(&document.limits, document.client_last_seen_timeout)?;
+    let mut limits = limits(&document.limits, document.client_last_seen_timeout)?;
+    let lease = document.affinity_lease.unwrap_or(Span(AFFINITY_LEASE));
+    let lease = positive("affinity_lease", lease)?;
+    limits.affinity_lease = affinity(document.affinity.as_deref())?.unwrap_or_default().then_some(lease);
     let mut records = HashMap::new();
     let mut tunnels = Vec::new();
-    let mut entries = document.tunnels;
-    if let Some(store) = &document.store {
-        entries.extend(read_store(&store.path)?);
-    }
-    for entry in entries {
-        let (tunnel, record) = tunnel(entry, &limits)?;
-        if records.insert(tunnel.id.clone(), record).is_some() {
+    let declared = document.tunnels.into_iter().map(|entry| (entry, Keeper::Configuration));
+    let stored = document.store.as_ref().map(|store| read_store(&store.path)).transpose()?;
+    let stored = stored.into_iter().flatten().map(|entry| (entry, Keeper::Administration));
+    for (entry, keeper) in declared.chain(stored) {
+        let (tunnel, record) = tunnel(entry, &limits, lease, keeper)?;
+        if records.insert(tunnel.id.clone(), Arc::new(record)).is_some() {
             return Err(SettingsError::new(format!("the tunnel {} is declared twice", tunnel.id)));
         }
         tunnels.push(tunnel);
@@ -97,15 +104,22 @@ pub(super) fn from_document(
         options.poll_wait_max = positive("limits.poll_wait_max", wait)?;
     }
     let connections = connections(document.limits.connections)?;
-    Ok(ServerConfig { listeners, options, connections, tunnels, access })
+    let store = document.store.map(|store| Store::new(store.path));
+    Ok(ServerConfig { listeners, options, connections, tunnels, access, store, limits })
 }
 
 pub(super) fn simple(simple: SimpleOptions) -> Result<ServerConfig, SettingsError> {
-    if simple.tunnels.is_empty() {
+    if simple.tunnels.is_empty() && simple.admin_key.is_none() {
         return Err(SettingsError::new("--tunnel-id is missing; name the tunnel to serve"));
     }
     let tls = simple.tls.map(|(cert, key)| TlsFiles { cert, key, client_ca: None });
-    let serves = Serves { client: true, connector: true, operator: true, admin: false, ready: true };
+    let serves = Serves {
+        client: true,
+        connector: true,
+        operator: true,
+        admin: simple.admin_key.is_some(),
+        ready: true,
+    };
     let listeners = vec![ListenerConfig { at: simple.listen, serves, tls }];
     let ingress_auth = if simple.connector_key.is_some() { IngressAuth::Key } else { IngressAuth::None };
     check_ingress(&listeners, ingress_auth, simple.allow_open_ingress)?;
@@ -117,30 +131,50 @@ pub(super) fn simple(simple: SimpleOptions) -> Result<ServerConfig, SettingsErro
             text.parse().map_err(|error| SettingsError::new(format!("{name} cannot be used: {error}")))?;
         resolve(name, &reference)
     };
-    let key = Key {
-        digest: flag("--api-key", &simple.api_key)?,
-        kind: KeyKind::Runtime,
-        read: true,
-        use_: true,
-        principals: Principals::default(),
-        grants: Grants::All,
+    let key = |name: &str, text: &str, kind: KeyKind| {
+        Ok::<_, SettingsError>(Key {
+            name: name.trim_start_matches('-').to_owned(),
+            digest: flag(name, text)?,
+            kind,
+            read: true,
+            write: kind == KeyKind::Admin,
+            use_: kind == KeyKind::Runtime,
+            principals: Principals::default(),
+            grants: Grants::All,
+        })
     };
+    let mut keys = vec![key("--api-key", &simple.api_key, KeyKind::Runtime)?];
+    if let Some(text) = &simple.admin_key {
+        keys.push(key("--admin-key", text, KeyKind::Admin)?);
+    }
     let connector_keys = match &simple.connector_key {
         None => Vec::new(),
         Some(text) => vec![flag("--connector-key", text)?],
     };
-    let records = simple.tunnels.iter().map(|id| (id.clone(), plain_record(id))).collect();
+    let mut records: HashMap<_, _> =
+        simple.tunnels.iter().map(|id| (id.clone(), Arc::new(plain_record(id)))).collect();
     let path_prefix = path_prefix(&simple.path_prefix)?;
     let mut options = options(&listeners, ingress_auth);
     options.public_url = public_url(simple.public_base_url.as_deref(), Vec::new(), &path_prefix)?;
     options.path_prefix = path_prefix;
-    let tunnels = simple.tunnels.into_iter().map(|id| TunnelConfig { id, limits: limits.clone() }).collect();
+    let mut tunnels: Vec<_> =
+        simple.tunnels.into_iter().map(|id| TunnelConfig { id, limits: limits.clone() }).collect();
+    for entry in simple.store.as_ref().map(|path| read_store(path)).transpose()?.into_iter().flatten() {
+        let (tunnel, record) = tunnel(entry, &limits, AFFINITY_LEASE, Keeper::Administration)?;
+        // What the flags name is not administered.
+        if let Entry::Vacant(place) = records.entry(tunnel.id.clone()) {
+            place.insert(Arc::new(record));
+            tunnels.push(tunnel);
+        }
+    }
     Ok(ServerConfig {
         listeners,
         options,
         connections: connections(simple.connections)?,
         tunnels,
-        access: Access { keys: vec![key], connector_keys, records },
+        access: Access { keys, connector_keys, records },
+        store: simple.store.map(Store::new),
+        limits,
     })
 }
 
@@ -160,12 +194,6 @@ fn options(listeners: &[ListenerConfig], ingress_auth: IngressAuth) -> Options {
 }
 
 fn check_supported(document: &Document) -> Result<(), SettingsError> {
-    match document.affinity.as_deref() {
-        None | Some("off" | "false") => {}
-        Some(other) => {
-            return Err(SettingsError::new(format!("affinity {other:?} is not supported; set it to off")));
-        }
-    }
     match document.queue.backend.as_deref() {
         None | Some("inmem") => Ok(()),
         Some(other) => {
@@ -212,7 +240,33 @@ fn limits(entry: &LimitsEntry, last_seen: Option<Span>) -> Result<Limits, Settin
         queue_bytes: entry.queue_bytes.map_or(64 << 20, |size| size.0),
         notifications: 64,
         notification_bytes: 4 << 20,
+        rate: rate(entry)?,
+        affinity_lease: None,
     })
+}
+
+/// Whether clients own channels; `None` when nothing is said.
+fn affinity(text: Option<&str>) -> Result<Option<bool>, SettingsError> {
+    match text {
+        None => Ok(None),
+        Some("off" | "false") => Ok(Some(false)),
+        Some("lazy-owner") => Ok(Some(true)),
+        Some(other) => Err(SettingsError::new(format!("affinity {other:?} is neither off nor lazy-owner"))),
+    }
+}
+
+fn rate(entry: &LimitsEntry) -> Result<Option<Rate>, SettingsError> {
+    let Some(per_second) = entry.calls_per_second else {
+        return match entry.calls_burst {
+            None => Ok(None),
+            Some(_) => Err(SettingsError::new("limits.calls_burst needs limits.calls_per_second as well")),
+        };
+    };
+    let burst = entry.calls_burst.map_or(per_second.ceil(), f64::from);
+    if per_second.is_finite() && per_second > 0.0 && burst >= 1.0 {
+        return Ok(Some(Rate { per_second, burst }));
+    }
+    Err(SettingsError::new("limits.calls_per_second must be more than 0, limits.calls_burst at least 1"))
 }
 
 fn positive(name: &str, span: Span) -> Result<Duration, SettingsError> {
@@ -237,8 +291,16 @@ fn resolve(what: &str, reference: &KeyReference) -> Result<KeyDigest, SettingsEr
 }
 
 fn principals(organizations: &[String], workspaces: &[String], tenants: &[String]) -> Principals {
-    let set = |ids: &[String]| ids.iter().cloned().collect::<BTreeSet<_>>();
-    Principals { organizations: set(organizations), workspaces: set(workspaces), tenants: set(tenants) }
+    let list = |ids: &[String]| {
+        let mut list: Vec<String> = Vec::with_capacity(ids.len());
+        for id in ids {
+            if !list.contains(id) {
+                list.push(id.clone());
+            }
+        }
+        list
+    };
+    Principals { organizations: list(organizations), workspaces: list(workspaces), tenants: list(tenants) }
 }
 
 fn key(entry: &KeyEntry) -> Result<Key, SettingsError> {
@@ -259,23 +321,34 @@ fn key(entry: &KeyEntry) -> Result<Key, SettingsError> {
         Grants::Only(entry.tunnels.iter().cloned().collect())
     };
     Ok(Key {
+        name: entry.name.clone(),
         digest: resolve(&format!("the secret of key {:?}", entry.name), &entry.secret)?,
         kind: match entry.kind {
             KeyKindEntry::Runtime => KeyKind::Runtime,
             KeyKindEntry::Admin => KeyKind::Admin,
         },
         read: has(READ),
+        write: has(WRITE),
         use_: has(USE),
         principals: principals(&entry.organization_ids, &entry.workspace_ids, &entry.tenant_ids),
         grants,
     })
 }
 
-fn tunnel(entry: TunnelEntry, limits: &Limits) -> Result<(TunnelConfig, Record), SettingsError> {
+fn tunnel(
+    entry: TunnelEntry,
+    limits: &Limits,
+    lease: Duration,
+    keeper: Keeper,
+) -> Result<(TunnelConfig, Record), SettingsError> {
     let id = TunnelId::parse(&entry.id).map_err(|error| SettingsError::new(error.to_string()))?;
     let mut limits = limits.clone();
-    if let Some(span) = entry.response_timeout {
-        limits.response_timeout = positive("response_timeout of a tunnel", span)?;
+    let own =
+        entry.response_timeout.map(|span| positive("response_timeout of a tunnel", span)).transpose()?;
+    limits.response_timeout = own.unwrap_or(limits.response_timeout);
+    let affinity = affinity(entry.affinity.as_deref())?;
+    if let Some(owned) = affinity {
+        limits.affinity_lease = owned.then_some(lease);
     }
     let plain = plain_record(&id);
     let record = Record {
@@ -286,6 +359,9 @@ fn tunnel(entry: TunnelEntry, limits: &Limits) -> Result<(TunnelConfig, Record),
         principals: principals(&entry.organization_ids, &entry.workspace_ids, &entry.tenant_ids),
         created_at: entry.created_at.unwrap_or(plain.created_at),
         updated_at: entry.updated_at.unwrap_or(plain.updated_at),
+        response_timeout: own,
+        affinity,
+        keeper,
     };
     Ok((TunnelConfig { id, limits }, record))
 }
@@ -300,6 +376,9 @@ fn plain_record(id: &TunnelId) -> Record {
         principals: Principals::default(),
         created_at: now.clone(),
         updated_at: now,
+        response_timeout: None,
+        affinity: None,
+        keeper: Keeper::Configuration,
     }
 }
 
@@ -313,7 +392,7 @@ fn read_store(path: &Path) -> Result<Vec<TunnelEntry>, SettingsError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(bad(&error)),
     };
-    serde_json::from_str::<Store>(&text).map(|store| store.tunnels).map_err(|error| bad(&error))
+    serde_json::from_str::<StoredTunnels>(&text).map(|store| store.tunnels).map_err(|error| bad(&error))
 }
 
 #[cfg(test)]
@@ -386,7 +465,8 @@ tunnels:
                 "listeners: [{addr: 127.0.0.1:0, serve: [connector]}]\ningress_auth: {mode: mtls}".to_owned(),
                 "client_ca",
             ),
-            (format!("{base}affinity: lazy-owner"), "lazy-owner"),
+            (format!("{base}affinity: sticky"), "sticky"),
+            (format!("{base}limits: {{calls_per_second: 0}}"), "calls_per_second"),
             (format!("{base}queue: {{backend: redis}}"), "redis"),
             (format!("{base}limits: {{queue_bytes: lots}}"), "lots"),
             (format!("{base}limits: {{response_timeout: 0s}}"), "response_timeout"),

@@ -22,6 +22,7 @@ pub(super) struct Document {
     pub(super) limits: LimitsEntry,
     pub(super) client_last_seen_timeout: Option<Span>,
     pub(super) affinity: Option<String>,
+    pub(super) affinity_lease: Option<Span>,
     #[serde(default)]
     pub(super) queue: QueueEntry,
     pub(super) store: Option<StoreEntry>,
@@ -84,6 +85,10 @@ pub(super) struct LimitsEntry {
     pub(super) request_bytes: Option<Size>,
     pub(super) response_bytes: Option<Size>,
     pub(super) connections: Option<usize>,
+    /// Calls of connectors per tunnel.
+    pub(super) calls_per_second: Option<f64>,
+    /// How many may come at once after a pause.
+    pub(super) calls_burst: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -147,12 +152,14 @@ pub(super) struct TunnelEntry {
     pub(super) updated_at: Option<String>,
     /// Instead of `limits.response_timeout`.
     pub(super) response_timeout: Option<Span>,
+    /// Instead of the server's.
+    pub(super) affinity: Option<String>,
 }
 
 /// The store's file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Store {
+pub(super) struct StoredTunnels {
     #[serde(default)]
     pub(super) tunnels: Vec<TunnelEntry>,
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use self::document::Document;
 use super::api::{Access, IngressAuth, Network, Options, PublicUrl, Serves};
 use super::engine::Limits;
+use super::store::Store;
 use crate::ids::TunnelId;
 use crate::net::front::{ListenAt, TlsFiles};
 
@@ -59,6 +60,9 @@ pub struct ServerConfig {
     pub(super) connections: usize,
     pub(super) tunnels: Vec<TunnelConfig>,
     pub(super) access: Access,
+    pub(super) store: Option<Store>,
+    /// Bounds of tunnels that have none of their own.
+    pub(super) limits: Limits,
 }
 
 /// What the flags of a single-tunnel server say.
@@ -70,6 +74,10 @@ pub struct SimpleOptions {
     pub tunnels: Vec<TunnelId>,
     /// `env:NAME`, `file:/path` or `sha256:<digest>` of the clients' key.
     pub api_key: String,
+    /// The same for a key that manages tunnels; without one nobody does.
+    pub admin_key: Option<String>,
+    /// File that keeps the tunnels that are managed.
+    pub store: Option<PathBuf>,
     /// The same for the connectors' key; without one the ingress is open.
     pub connector_key: Option<String>,
     /// Certificate chain and key, PEM.

@@ -3,6 +3,7 @@
 //! Invariant: commands with different credentials never share a session, and no session id leaves this
 //! process but in requests to the server that gave it.
 
+use crate::order;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -125,7 +126,7 @@ pub(super) fn key(headers: &HeaderList) -> Key {
                     || WORDS.iter().any(|word| name.contains(word)))
         })
         .collect();
-    pairs.sort();
+    order::sort(&mut pairs);
     let mut text = String::new();
     for (name, value) in pairs {
         text.push_str(&format!("{}:{name}{}:{value}", name.len(), value.len()));

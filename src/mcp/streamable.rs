@@ -1,47 +1,50 @@
-//! What the MCP endpoint demands of a request before it looks at its body.
+//! What our own Streamable HTTP servers demand of a request before they look at its body.
+//!
+//! Invariant: a request that a browser sends on behalf of another site, or by a name that is not this
+//! host's, is refused whatever else is right with it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::net::front::{Head, Peer};
-
 /// Revisions with a handshake, newest last.
-pub(super) const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+pub(crate) const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 /// The revision without one.
-pub(super) const MODERN_VERSION: &str = "2026-07-28";
+pub(crate) const MODERN_VERSION: &str = "2026-07-28";
 
 /// A refusal: status and a line for humans.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal(pub(super) u16, pub(super) &'static str);
+pub(crate) struct Refusal(pub(crate) u16, pub(crate) Cow<'static, str>);
 
 /// The headers that matter, however the request came.
-pub(super) struct Facts<'a> {
-    pub(super) method: &'a str,
-    pub(super) local: bool,
-    pub(super) host: &'a str,
-    pub(super) origin: Option<&'a str>,
-    pub(super) fetch_site: Option<&'a str>,
-    pub(super) content_type: &'a str,
-    pub(super) accept: Vec<&'a str>,
-    pub(super) version: Option<&'a str>,
-    pub(super) session_id: Option<&'a str>,
+pub(crate) struct Facts<'a> {
+    pub(crate) method: &'a str,
+    /// Whether a local address is asked by a local peer.
+    pub(crate) local: bool,
+    pub(crate) host: &'a str,
+    pub(crate) origin: Option<&'a str>,
+    pub(crate) fetch_site: Option<&'a str>,
+    pub(crate) content_type: &'a str,
+    pub(crate) accept: Vec<&'a str>,
+    pub(crate) version: Option<&'a str>,
+    pub(crate) session_id: Option<&'a str>,
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn of(head: &'a Head, peer: &Peer) -> Facts<'a> {
-        let get = |name: &'static str| header(head, name);
+    /// `values` gives all values of a header.
+    pub(crate) fn of(
+        method: &'a str,
+        local: bool,
+        values: impl Fn(&'static str) -> Vec<&'a str>,
+    ) -> Facts<'a> {
+        let get = |name: &'static str| values(name).first().map(|value| value.trim());
         Facts {
-            method: head.method_text(),
-            local: peer.address.is_some_and(|peer| peer.ip().is_loopback()),
+            method,
+            local,
             host: get("Host").unwrap_or_default(),
             origin: get("Origin"),
             fetch_site: get("Sec-Fetch-Site"),
             content_type: get("Content-Type").unwrap_or_default(),
-            accept: head
-                .values("Accept")
-                .filter_map(|value| std::str::from_utf8(value).ok())
-                .flat_map(|value| value.split(','))
-                .map(media_type)
-                .collect(),
+            accept: values("Accept").into_iter().flat_map(|value| value.split(',')).map(media_type).collect(),
             version: get("Mcp-Protocol-Version").filter(|version| !version.is_empty()),
             session_id: get("Mcp-Session-Id").filter(|id| !id.is_empty()),
         }
@@ -57,39 +60,39 @@ impl<'a> Facts<'a> {
     }
 
     /// Checks everything up to the session.
-    pub(super) fn check(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
         if self.local && !is_loopback(host_name(self.host)) {
-            return Err(Refusal(403, "Forbidden: invalid Host header"));
+            return refused(403, format!("Forbidden: invalid Host header {:?}", self.host));
         }
         let is_safe = matches!(self.method, "GET" | "HEAD" | "OPTIONS");
         if !is_safe && self.is_cross_origin() {
-            return Err(Refusal(403, "Forbidden: cross-origin request"));
+            return refused(403, "Forbidden: cross-origin request");
         }
         if self.method == "POST" && !media_type(self.content_type).eq_ignore_ascii_case("application/json") {
-            return Err(Refusal(415, "Content-Type must be 'application/json'"));
+            return refused(415, "Content-Type must be 'application/json'");
         }
         match self.method {
             "GET" if !self.accepts("text/event-stream") => {
-                return Err(Refusal(400, "Accept must contain 'text/event-stream' for GET requests"));
+                return refused(400, "Accept must contain 'text/event-stream' for GET requests");
             }
             "GET" | "DELETE" => {}
             _ if !(self.accepts("application/json") && self.accepts("text/event-stream")) => {
-                return Err(Refusal(
-                    400,
-                    "Accept must contain both 'application/json' and 'text/event-stream'",
-                ));
+                return refused(400, "Accept must contain both 'application/json' and 'text/event-stream'");
             }
             _ => {}
         }
         if !matches!(self.method, "GET" | "POST" | "DELETE") {
-            return Err(Refusal(405, "Method Not Allowed"));
+            return refused(405, "Method Not Allowed");
         }
         let known = |version: &str| LEGACY_VERSIONS.contains(&version) || version == MODERN_VERSION;
         if self.version.is_some_and(|version| !known(version)) {
-            return Err(Refusal(400, "Bad Request: unsupported protocol version"));
+            return refused(400, "Bad Request: unsupported protocol version");
         }
         if self.session_id.is_none() && matches!(self.method, "GET" | "DELETE") {
-            return Err(Refusal(400, "Bad Request: Mcp-Session-Id header is required"));
+            return refused(400, "Bad Request: Mcp-Session-Id header is required");
         }
         Ok(())
     }
@@ -104,9 +107,8 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The first value of a header, trimmed.
-pub(super) fn header<'a>(head: &'a Head, name: &'static str) -> Option<&'a str> {
-    head.value(name).map(str::trim)
+fn refused(status: u16, text: impl Into<Cow<'static, str>>) -> Result<(), Refusal> {
+    Err(Refusal(status, text.into()))
 }
 
 fn media_type(value: &str) -> &str {

@@ -1,0 +1,527 @@
+//! URLs compared as they are spelled.
+//!
+//! Parsed by RFC 3986 alone: nothing is decoded, cleaned or completed, for whatever one side of a
+//! comparison normalises and the other does not is a way around an allow-list. Invariant: two URLs are
+//! the same if and only if their texts are, but for the letter case of scheme and host.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use crate::net::Uri;
+
+/// An absolute `http` or `https` URL with a host.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TargetUrl {
+    /// As it was written.
+    spelled: Box<str>,
+    /// The same with scheme and host in lower case.
+    normal: Box<str>,
+}
+
+/// Why a text is no URL that could be called. Holds none of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidUrl {
+    /// No URL reference at all (RFC 3986).
+    Malformed,
+    /// No scheme or no host.
+    NotAbsolute,
+    /// A scheme that is neither `http` nor `https`.
+    Scheme,
+}
+
+/// What a reference leads to from a base.
+pub(super) enum Joined {
+    /// An `http` or `https` URL.
+    Url(TargetUrl),
+    /// Somewhere that is not reached by HTTP.
+    Foreign,
+}
+
+/// The parts of a reference, as written.
+#[derive(Clone, Copy, Default)]
+struct Parts<'a> {
+    scheme: Option<&'a str>,
+    authority: Option<&'a str>,
+    path: &'a str,
+    query: Option<&'a str>,
+    fragment: Option<&'a str>,
+}
+
+impl TargetUrl {
+    /// Takes `text` as it is.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`].
+    pub fn parse(text: &str) -> Result<TargetUrl, InvalidUrl> {
+        let parts = Parts::of(text).ok_or(InvalidUrl::Malformed)?;
+        match (parts.scheme, parts.authority) {
+            (Some(scheme), Some(authority)) if !host_of(authority).is_empty() => {
+                if !is_http(scheme) {
+                    return Err(InvalidUrl::Scheme);
+                }
+                Ok(TargetUrl { spelled: text.into(), normal: parts.normal().into() })
+            }
+            _ => Err(InvalidUrl::NotAbsolute),
+        }
+    }
+
+    /// As it was written.
+    pub fn spelled(&self) -> &str {
+        &self.spelled
+    }
+
+    /// What is compared: scheme and host in lower case, all else as written.
+    pub fn normal(&self) -> &str {
+        &self.normal
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.normal.split(':').next().unwrap_or_default()
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_https(&self) -> bool {
+        self.scheme() == "https"
+    }
+
+    /// The host in lower case, without the brackets of an IPv6 literal.
+    pub fn host(&self) -> &str {
+        unbracketed(host_of(self.authority()))
+    }
+
+    /// The port as written, or none if it is absent or the scheme's own.
+    pub fn port(&self) -> Option<u16> {
+        let own = if self.is_https() { 443 } else { 80 };
+        port_of(self.authority()).parse().ok().filter(|port| *port != own)
+    }
+
+    /// `scheme://host[:port]`: all of it that may be logged.
+    pub fn origin(&self) -> String {
+        let authority = self.authority();
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        format!("{}://{host}", self.scheme())
+    }
+
+    /// Whether it holds credentials.
+    pub fn has_user_info(&self) -> bool {
+        self.authority().contains('@')
+    }
+
+    /// Whether it holds a fragment that is not empty.
+    pub fn has_fragment(&self) -> bool {
+        self.parts().fragment.is_some_and(|fragment| !fragment.is_empty())
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.parts().path
+    }
+
+    pub(super) fn query(&self) -> Option<&str> {
+        self.parts().query
+    }
+
+    /// Whether no segment of the path, its escapes decoded, climbs or stands still (`.`, `..`), be it
+    /// between escaped slashes.
+    pub fn has_plain_path(&self) -> bool {
+        self.path().split('/').all(|segment| {
+            decoded(segment).is_some_and(|bytes| {
+                bytes.split(|b| matches!(b, b'/' | b'\\')).all(|part| !matches!(part, b"." | b".."))
+            })
+        })
+    }
+
+    /// What is asked for over HTTP: user info is kept for its credentials, the fragment is not sent, and
+    /// what HTTP does not carry as it is is escaped. `None` if it cannot be sent at all.
+    pub(super) fn uri(&self) -> Option<Uri> {
+        let parts = self.parts();
+        let mut text = format!("{}://{}", self.scheme(), ascii_authority(self.authority())?);
+        push_sendable(&mut text, parts.path);
+        if let Some(query) = parts.query {
+            if parts.path.is_empty() {
+                text.push('/');
+            }
+            text.push('?');
+            push_sendable(&mut text, query);
+        }
+        text.parse().ok()
+    }
+
+    /// Where `reference` leads from here (RFC 3986 §5.2).
+    ///
+    /// # Errors
+    /// When it is no URL reference.
+    pub(super) fn join(&self, reference: &str) -> Result<Joined, InvalidUrl> {
+        let base = self.parts();
+        let reference = Parts::of(reference).ok_or(InvalidUrl::Malformed)?;
+        let clean: String;
+        let mut target = reference;
+        if reference.scheme.is_some() || reference.authority.is_some() {
+            target.scheme = reference.scheme.or(base.scheme);
+            clean = without_dots(reference.path);
+        } else {
+            (target.scheme, target.authority) = (base.scheme, base.authority);
+            clean = if reference.path.is_empty() {
+                target.query = reference.query.or(base.query);
+                base.path.to_owned()
+            } else if reference.path.starts_with('/') {
+                without_dots(reference.path)
+            } else {
+                let directory = base.path.rfind('/').map_or("/", |end| &base.path[..=end]);
+                without_dots(&format!("{directory}{}", reference.path))
+            };
+        }
+        target.path = &clean;
+        match TargetUrl::parse(&target.text()) {
+            Ok(url) => Ok(Joined::Url(url)),
+            Err(InvalidUrl::Malformed) => Err(InvalidUrl::Malformed),
+            Err(InvalidUrl::NotAbsolute | InvalidUrl::Scheme) => Ok(Joined::Foreign),
+        }
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts::split(&self.normal)
+    }
+
+    fn authority(&self) -> &str {
+        self.parts().authority.unwrap_or_default()
+    }
+}
+
+/// Shows nothing that may be secret.
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin())
+    }
+}
+
+impl fmt::Display for InvalidUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            InvalidUrl::Malformed => "it is no URL",
+            InvalidUrl::NotAbsolute => "it must include scheme and host",
+            InvalidUrl::Scheme => "its scheme must be http or https",
+        })
+    }
+}
+
+impl std::error::Error for InvalidUrl {}
+
+impl<'a> Parts<'a> {
+    /// The parts of a well-formed reference.
+    fn of(text: &'a str) -> Option<Parts<'a>> {
+        if text.bytes().any(|b| b.is_ascii_control()) {
+            return None;
+        }
+        let parts = Parts::split(text);
+        let first_segment = parts.path.split('/').next().unwrap_or_default();
+        let whole = match parts.scheme {
+            Some(_) => true,
+            None => !text.starts_with(':') && (parts.authority.is_some() || !first_segment.contains(':')),
+        };
+        let fits = whole
+            && parts.authority.is_none_or(is_authority)
+            && decoded(parts.path).is_some()
+            && parts.fragment.is_none_or(|fragment| decoded(fragment).is_some());
+        fits.then_some(parts)
+    }
+
+    /// The parts of any text (RFC 3986, appendix B).
+    fn split(text: &'a str) -> Parts<'a> {
+        let mut parts = Parts::default();
+        let mut rest = text;
+        if let Some((before, fragment)) = rest.split_once('#') {
+            (rest, parts.fragment) = (before, Some(fragment));
+        }
+        if let Some((before, query)) = rest.split_once('?') {
+            (rest, parts.query) = (before, Some(query));
+        }
+        if let Some((scheme, after)) = rest.split_once(':')
+            && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        {
+            (parts.scheme, rest) = (Some(scheme), after);
+        }
+        if let Some(after) = rest.strip_prefix("//") {
+            let end = after.find('/').unwrap_or(after.len());
+            (parts.authority, rest) = (Some(&after[..end]), &after[end..]);
+        }
+        parts.path = rest;
+        parts
+    }
+
+    fn text(&self) -> String {
+        self.written(self.scheme.unwrap_or_default(), self.authority.unwrap_or_default())
+    }
+
+    fn normal(&self) -> String {
+        let authority = self.authority.unwrap_or_default();
+        let host = authority.rfind('@').map_or(0, |at| at + 1);
+        let lower = format!("{}{}", &authority[..host], authority[host..].to_lowercase());
+        self.written(&self.scheme.unwrap_or_default().to_ascii_lowercase(), &lower)
+    }
+
+    fn written(&self, scheme: &str, authority: &str) -> String {
+        let mut text = String::from(scheme);
+        text.push(':');
+        if self.authority.is_some() {
+            text.push_str("//");
+            text.push_str(authority);
+        }
+        text.push_str(self.path);
+        for (mark, part) in [('?', self.query), ('#', self.fragment)] {
+            if let Some(part) = part {
+                text.push(mark);
+                text.push_str(part);
+            }
+        }
+        text
+    }
+}
+
+fn is_http(scheme: &str) -> bool {
+    ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme))
+}
+
+/// Whether user info, host and port are spelled as they may be. A host may be empty here.
+fn is_authority(authority: &str) -> bool {
+    let (user_info, host_port) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let user_fits = user_info
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%@".contains(&b) || !b.is_ascii());
+    let host = host_of(host_port);
+    let host_fits = match host.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok()),
+        None => host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&b) || !b.is_ascii()),
+    };
+    let rest = &host_port[host.len()..];
+    let port_fits = match rest.strip_prefix(':') {
+        Some(port) => port.bytes().all(|b| b.is_ascii_digit()),
+        None => rest.is_empty(),
+    };
+    user_fits && decoded(user_info).is_some() && host_fits && port_fits
+}
+
+/// The host of an authority, IPv6 literals with their brackets.
+fn host_of(authority: &str) -> &str {
+    let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let end = match host_port.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        Some(bracket) => bracket + 2,
+        None => host_port.find(':').unwrap_or(host_port.len()),
+    };
+    &host_port[..end]
+}
+
+fn port_of(authority: &str) -> &str {
+    let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    host_port[host_of(host_port).len()..].strip_prefix(':').unwrap_or_default()
+}
+
+fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host)
+}
+
+/// The authority with an international host name in ASCII.
+fn ascii_authority(authority: &str) -> Option<Cow<'_, str>> {
+    if authority.is_ascii() {
+        return Some(Cow::Borrowed(authority));
+    }
+    let host = host_of(authority);
+    let ascii = url::Host::parse(host).ok()?.to_string();
+    let start = authority.rfind('@').map_or(0, |at| at + 1);
+    let mut text = String::new();
+    push_sendable(&mut text, &authority[..start]);
+    Some(Cow::Owned(text + &ascii + &authority[start + host.len()..]))
+}
+
+/// Undoes percent-encoding; `None` if an escape is broken.
+fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text.as_bytes()));
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
+                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    Some(Cow::Owned(bytes))
+}
+
+/// Adds `text`, escaping what may not stand in a request line.
+fn push_sendable(to: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            to.push(char::from(byte));
+        } else {
+            to.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+/// Resolves the dot segments of a path (RFC 3986 §5.2.4).
+fn without_dots(path: &str) -> String {
+    if !path.starts_with('/') {
+        return path.to_owned();
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if is_last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> TargetUrl {
+        TargetUrl::parse(text).unwrap()
+    }
+
+    #[test]
+    fn only_scheme_and_host_lose_their_letter_case() {
+        for (text, normal) in [
+            ("HTTPS://Auth.Example:443/A?B#C", "https://auth.example:443/A?B#C"),
+            ("https://U:P@H/x", "https://U:P@h/x"),
+            ("http://[FD00::1]:8080/", "http://[fd00::1]:8080/"),
+            ("https://h", "https://h"),
+            ("https://h//a//b/?", "https://h//a//b/?"),
+            ("https://h/a%2fb?x=a+b", "https://h/a%2fb?x=a+b"),
+        ] {
+            assert_eq!(url(text).normal(), normal);
+            assert_eq!(url(text).spelled(), text);
+        }
+        for (one, other) in [
+            ("https://h", "https://h/"),
+            ("https://h/a%2Fb", "https://h/a/b"),
+            ("https://h/?x=a+b", "https://h/?x=a%20b"),
+            ("https://h:443/", "https://h/"),
+            ("https://h/#", "https://h/"),
+            ("https://h./", "https://h/"),
+        ] {
+            assert_ne!(url(one).normal(), url(other).normal());
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_url_with_a_host_is_refused() {
+        for (text, why) in [
+            ("", InvalidUrl::NotAbsolute),
+            ("/x", InvalidUrl::NotAbsolute),
+            ("https:///x", InvalidUrl::NotAbsolute),
+            ("https://:8443/x", InvalidUrl::NotAbsolute),
+            ("https:h/x", InvalidUrl::NotAbsolute),
+            ("ftp://h/x", InvalidUrl::Scheme),
+            ("https://h/%zz", InvalidUrl::Malformed),
+            ("https://h/%2", InvalidUrl::Malformed),
+            ("https://h:x/", InvalidUrl::Malformed),
+            ("https://[::1/", InvalidUrl::Malformed),
+            ("https://[::1]x/", InvalidUrl::Malformed),
+            ("https://[fe80::1%25eth0]/", InvalidUrl::Malformed),
+            ("https://a b/", InvalidUrl::Malformed),
+            ("https://h\\@evil/", InvalidUrl::Malformed),
+            ("https://%68/", InvalidUrl::Malformed),
+            ("https://h/\r\nx", InvalidUrl::Malformed),
+            ("://x", InvalidUrl::Malformed),
+        ] {
+            assert_eq!(TargetUrl::parse(text).map(|url| url.normal), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_are_found_where_they_are() {
+        let full = url("https://u:p@Host.example:8443/a/b?c=d#e");
+        assert_eq!((full.scheme(), full.host(), full.port()), ("https", "host.example", Some(8443)));
+        assert_eq!((full.path(), full.query()), ("/a/b", Some("c=d")));
+        assert_eq!(full.origin(), "https://host.example:8443");
+        assert!(full.has_user_info() && full.has_fragment() && full.is_https());
+        assert_eq!(format!("{full:?}"), "https://host.example:8443");
+        let literal = url("http://[::1]:80/#");
+        assert_eq!((literal.host(), literal.port(), literal.has_fragment()), ("::1", None, false));
+    }
+
+    #[test]
+    fn paths_that_climb_are_noticed_however_they_are_escaped() {
+        for bad in [
+            "/../a",
+            "/a/..",
+            "/./a",
+            "/%2e/a",
+            "/%2E%2e/a",
+            "/.%2e",
+            "/a%2F..%2Fb",
+            "/a%2f%2e%2e",
+            "/a%5c..",
+            "/a\\..\\b",
+        ] {
+            assert!(!url(&format!("https://h{bad}")).has_plain_path(), "{bad}");
+        }
+        for good in ["", "/", "//", "/a//b", "/...", "/.a", "/a..", "/a%2Fb", "/%25", "/%252e%252e/x"] {
+            assert!(url(&format!("https://h{good}")).has_plain_path(), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_holds_no_fragment_and_nothing_unescaped() {
+        for (text, sent) in [
+            ("https://h/a?b#c", "https://h/a?b"),
+            ("https://h?x", "https://h/?x"),
+            ("https://h/a b\"<é>", "https://h/a%20b%22%3C%C3%A9%3E"),
+            ("https://u:p@h/%41//", "https://u:p@h/%41//"),
+            ("https://bücher.example/", "https://xn--bcher-kva.example/"),
+        ] {
+            assert_eq!(url(text).uri().unwrap().to_string(), sent);
+        }
+    }
+
+    #[test]
+    fn references_resolve_as_the_standard_says() {
+        let base = url("https://u@h:8443/a/b?q");
+        for (reference, found) in [
+            ("/x", "https://u@h:8443/x"),
+            ("c", "https://u@h:8443/a/c"),
+            ("../c", "https://u@h:8443/c"),
+            ("/x/../b", "https://u@h:8443/b"),
+            ("/x/./b/.", "https://u@h:8443/x/b/"),
+            ("/../../b", "https://u@h:8443/b"),
+            ("?z", "https://u@h:8443/a/b?z"),
+            ("#f", "https://u@h:8443/a/b?q#f"),
+            ("", "https://u@h:8443/a/b?q"),
+            ("//Other/x", "https://other/x"),
+            ("HTTP://Other", "http://other"),
+            ("https://h/x/../y", "https://h/y"),
+            ("/%2e%2e/b", "https://u@h:8443/%2e%2e/b"),
+        ] {
+            let Ok(Joined::Url(url)) = base.join(reference) else { panic!("{reference}") };
+            assert_eq!(url.normal(), found, "{reference}");
+        }
+        for foreign in ["javascript:alert(1)", "ftp://h/", "file:///etc/passwd", "https:x", "mailto:a@b"] {
+            assert!(matches!(base.join(foreign), Ok(Joined::Foreign)), "{foreign}");
+        }
+        for broken in ["/%zz", "http://[::1", "http://a b/", "://x", "1http://x", "/a\u{7f}"] {
+            assert!(base.join(broken).is_err(), "{broken}");
+        }
+    }
+}
