@@ -506,3 +506,32 @@ fn operators_see_the_eras_in_the_log_and_the_metrics() {
         );
     }
 }
+
+#[test]
+fn a_server_that_stays_silent_costs_an_answer_in_time_and_is_replaced() {
+    let rig = Rig::new("silent", &["--mcp.handshake-timeout", "2s"]);
+    let post = rig.send_with(&modern_tool("1", "echo"), r#","response_timeout":"5s""#);
+    assert_eq!((post.code(), post.failure().as_str()), (504, "timeout/mcp_handshake_timeout"));
+    let methods = rig.methods();
+    assert_eq!(methods[..2], ["1 server/discover", "1 initialize"]);
+    let post = rig.send_with(&tool("2", "echo"), r#","response_timeout":"30s""#);
+    assert!(matches!(post.code(), 502..=504), "{}", post.request.text());
+    eventually("another process is initialised first", || rig.methods().contains(&"2 initialize".to_owned()));
+}
+
+#[test]
+fn a_subscription_ends_gracefully_with_its_connection_and_few_are_open_at_once() {
+    let rig = Rig::new("modern", &["--mcp.connection-max-ttl", "1s", "--mcp.max-concurrent-requests", "4"]);
+    result(&rig.send(&discover("0")));
+    let first = rig.start(&modern("\"sub\"", "subscriptions/listen", ""), "");
+    eventually("the notification is posted", || !rig.plane.posts_of(&first).is_empty());
+    assert!(
+        rig.send(&modern("2", "subscriptions/listen", "")).payload().contains("Subscription limit reached")
+    );
+    let end = rig.plane.wait_terminal(&first);
+    assert_eq!(
+        end.payload(),
+        r#"{"jsonrpc":"2.0","id":"sub","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":"sub"}}}"#
+    );
+    eventually("the server is told", || rig.methods().contains(&"1 notifications/cancelled".to_owned()));
+}

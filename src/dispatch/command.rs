@@ -11,6 +11,7 @@ use crate::mcp::{Answer, Binding, Exchange, Failure, FailureKind, Head, Outcome,
 use crate::net::{Deadline, HeaderList};
 use crate::oauth::{self, Discovery};
 
+use super::listens::{self, Listens};
 use super::outcome::{self, Classified, Response};
 use super::reply::Reply;
 use super::trace::{Trace, trace_answer, trace_failure};
@@ -27,6 +28,7 @@ pub(super) struct Site<'a> {
     /// Bounds one exchange whatever the command's own deadline is.
     pub(super) ttl: Duration,
     pub(super) observer: &'a dyn Observer,
+    pub(super) listens: &'a Listens,
 }
 
 /// Executes `command` and posts what comes of it. Its `place` is given up early whatever it is.
@@ -49,7 +51,13 @@ pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, 
     // The window opens here, so that a server that never answers cannot hold a worker for ever.
     let deadline = command.deadline.earliest(Deadline::after(site.ttl));
     match &command.work {
-        Work::JsonRpc(message) => forward(command, message, (binding, place), deadline, reply),
+        Work::JsonRpc(message) => {
+            let listening = listens::is_listen(message).then(|| site.listens.enter());
+            if let Some(None) = listening {
+                return reply.finish(listens::refused(message), None);
+            }
+            forward(command, message, (binding, place), deadline, reply);
+        }
         Work::SessionTermination => {
             let outcome = binding.terminate_session(&command.headers, deadline);
             let ending = Ending {
@@ -148,7 +156,15 @@ fn conclude(
         Outcome::Expired if command.deadline == deadline || command.deadline.is_past() => {
             return reply.silence();
         }
-        Outcome::Expired => Failure::broken(Source::Timeout, FailureKind::Ttl),
+        Outcome::Expired => {
+            if let Work::JsonRpc(message) = &command.work
+                && listens::is_listen(message)
+                && let Some(id) = message.id()
+            {
+                return reply.finish(listens::ended(id), Some("subscription ended with its connection"));
+            }
+            Failure::broken(Source::Timeout, FailureKind::Ttl)
+        }
         Outcome::Failed(failure) => failure,
     };
     let classified = outcome::classify(&failure);

@@ -5,6 +5,7 @@
 //! its deadline has passed: then in none.
 
 mod command;
+mod listens;
 mod outcome;
 mod place;
 mod pool;

@@ -21,6 +21,7 @@ use crate::net::Deadline;
 use crate::oauth::Discovery;
 
 use super::command::Site;
+use super::listens::Listens;
 use super::queue::Taken;
 use super::reply::Reply;
 use super::{Observer, Poster, Queue, Routes, command};
@@ -67,6 +68,7 @@ struct Shared {
     routes: Routes,
     discovery: Option<Arc<Discovery>>,
     connection_ttl: Duration,
+    listens: Listens,
     poster: Arc<dyn Poster>,
     observer: Arc<dyn Observer>,
 }
@@ -92,6 +94,7 @@ impl Dispatcher {
             routes: setup.routes,
             discovery: setup.discovery,
             connection_ttl: setup.connection_ttl,
+            listens: Listens::new(limit),
             poster: setup.poster,
             observer: setup.observer,
         });
@@ -182,6 +185,7 @@ impl Shared {
                     discovery: self.discovery.as_deref(),
                     ttl: self.connection_ttl,
                     observer: &*self.observer,
+                    listens: &self.listens,
                 };
                 command::process(&command, place, &site, reply);
             });

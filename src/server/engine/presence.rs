@@ -326,7 +326,11 @@ mod tests {
     fn a_client_of_other_channels_does_not_count() {
         let mut presence = Presence::new(TIMEOUT);
         let now = Instant::now();
-        presence.poll_began(&key(Subscription::Only([Channel::parse("x").unwrap()].into())), &said(None), now);
+        presence.poll_began(
+            &key(Subscription::Only([Channel::parse("x").unwrap()].into())),
+            &said(None),
+            now,
+        );
         assert_eq!(presence.standing(&Channel::main(), now), Standing::Absent);
         assert_eq!(presence.standing(&Channel::parse("x").unwrap(), now), Standing::Connected);
     }

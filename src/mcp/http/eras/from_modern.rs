@@ -138,32 +138,32 @@ impl HttpBinding {
                 }
             };
             match self.over_session(&session, sent, exchange, on_event, lost) {
-                Some(Bridged::Done(outcome)) => {
+                Ok(Bridged::Done(outcome)) => {
                     note(match &outcome {
                         Outcome::Answered(_) | Outcome::Accepted(_) => MessageOutcome::Mapped,
                         _ => MessageOutcome::Failed,
                     });
                     return Bridged::Done(outcome);
                 }
-                Some(wrong) => {
+                Ok(wrong) => {
                     self.forget_session(key, &session);
                     return wrong;
                 }
-                None => {
-                    self.lose(key, &session);
+                Err(status) => {
+                    self.lose(key, &session, status);
                     lost = true;
                 }
             }
         }
     }
 
-    fn lose(&self, key: Key, session: &Arc<Session>) {
+    fn lose(&self, key: Key, session: &Arc<Session>, status: u16) {
         self.forget_session(key, session);
-        log::info!(target: "mcpclient", channel = self.eras.channel.as_str();
+        log::info!(target: "mcpclient", channel = self.eras.channel.as_str(), status_code = status;
             "mcp bridge session lost; reinitializing");
     }
 
-    /// One exchange in a session; `None` when the server has forgotten it and this is the first time.
+    /// One exchange in a session; the status when the server has forgotten it and this is the first time.
     fn over_session(
         &self,
         session: &Session,
@@ -171,13 +171,13 @@ impl HttpBinding {
         exchange: &Exchange<'_>,
         on_event: OnEvent<'_>,
         lost: bool,
-    ) -> Option<Bridged> {
+    ) -> Result<Bridged, u16> {
         let headers = session.headers(exchange.headers);
         if let Some(request) = session.level_request(sent.log_level) {
             let _ = self.own_exchange(&request, &headers, self.eras.patience(exchange.deadline));
         }
         let Ok(message) = Message::parse(sent.json.as_str()) else {
-            return Some(Bridged::Done(handshake_failed(None)));
+            return Ok(Bridged::Done(handshake_failed(None)));
         };
         let (passed, dropped) = (Cell::new(false), Cell::new(0));
         let outcome = {
@@ -189,8 +189,8 @@ impl HttpBinding {
         for _ in 0..dropped.get() {
             self.eras.tally.message(DIRECTION, MessageOutcome::Dropped);
         }
-        if session.has_id() && !lost && is_lost(&outcome) {
-            return None;
+        if let Some(status) = lost_with(&outcome).filter(|_| session.has_id() && !lost) {
+            return Err(status);
         }
         if outcome_is_expired(&outcome) && message.kind() == Kind::Call && message.method() != "initialize" {
             self.cancel(&message, &headers);
@@ -202,9 +202,9 @@ impl HttpBinding {
             )
             && evidence::proves_modern(&error)
         {
-            return Some(Bridged::Wrong(outcome));
+            return Ok(Bridged::Wrong(outcome));
         }
-        Some(Bridged::Done(match outcome {
+        Ok(Bridged::Done(match outcome {
             Outcome::Answered(Answer { head, json }) => {
                 let head = presentable(head, passed.get());
                 modern::up(Answer { head, json }, message.method(), &session.result)
@@ -229,15 +229,18 @@ fn outcome_is_expired(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Expired)
 }
 
-/// Whether the server has forgotten the session of a request, which it did not execute therefore.
-fn is_lost(outcome: &Outcome) -> bool {
+/// The status of a reply by which the server says that it has forgotten the session of a request, which it
+/// did not execute therefore.
+fn lost_with(outcome: &Outcome) -> Option<u16> {
     match outcome {
-        Outcome::Failed(Failure::Rejected { head, .. }) => matches!(head.status, 400 | 404),
+        Outcome::Failed(Failure::Rejected { head, .. }) => {
+            Some(head.status).filter(|status| matches!(status, 400 | 404))
+        }
         // Under 400 this would be the answer to the request itself.
         Outcome::Answered(answer) => {
-            answer.head.status == 404
-                && Envelope::parse(answer.json.as_bytes()).is_ok_and(|view| view.error.is_some())
+            let is_error = || Envelope::parse(answer.json.as_bytes()).is_ok_and(|view| view.error.is_some());
+            Some(404).filter(|status| answer.head.status == *status && is_error())
         }
-        _ => false,
+        _ => None,
     }
 }
