@@ -207,10 +207,7 @@ fn discover(command: &Command, discovery: Option<&Discovery>, reply: &mut Reply<
     };
     if success.is_none() {
         let trace = Trace::of(command);
-        trace
-            .event(Level::Warn)
-            .with("status_code", response.code)
-            .emit("no OAuth metadata to forward");
+        trace.event(Level::Warn).with("status_code", response.code).emit("no OAuth metadata to forward");
     }
     reply.finish(response, success);
 }

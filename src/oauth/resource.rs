@@ -154,9 +154,11 @@ mod tests {
     #[test]
     fn the_first_good_document_under_a_good_status_wins() {
         type Answer = fn() -> Result<Reply, Error>;
+        /// What the places answer, which is selected under which status, and how many are asked.
+        type Case<'a> = (&'a str, [Answer; 3], Option<(usize, u16)>, usize);
         let good: Answer = || reply(200, GOOD);
         let missing: Answer = || reply(404, "no");
-        let cases: [(&str, [Answer; 3], Option<(usize, u16)>, usize); 14] = [
+        let cases: [Case<'_>; 14] = [
             ("the first", [good, good, good], Some((0, 200)), 1),
             ("404 goes on", [missing, good, good], Some((1, 200)), 2),
             ("500 with a document goes on", [|| reply(500, GOOD), good, good], Some((1, 200)), 2),
