@@ -29,6 +29,10 @@ const URL_CHECKS: [&str; 4] = [
 const METADATA: &str = r#"{"resource":"r","authorization_servers":["https://as.example"]}"#;
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
+/// What the servers here say to every POST: they speak the era with a handshake.
+const INITIALIZED: &str =
+    r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{}}}"#;
+
 /// A home whose doctor needs nothing but an MCP target.
 fn home() -> Home {
     Home::new()
@@ -41,7 +45,11 @@ fn home() -> Home {
 /// A server that answers by method and path.
 fn serving(answer: impl Fn(&str, &str) -> (u16, &'static str) + Send + Sync + 'static) -> McpServer {
     McpServer::scripted(move |request: &Request, stream| {
-        let (status, body) = answer(&request.method, &request.path);
+        let (status, body) = match request.method.as_str() {
+            "POST" => (200, INITIALIZED),
+            "DELETE" => (204, ""),
+            method => answer(method, &request.path),
+        };
         let _ = stream.write_all(&reply(status, &[("Content-Type", "application/json")], body));
         Next::KeepAlive
     })
@@ -82,6 +90,7 @@ fn doctor_checks_an_http_server_in_order_and_leaves_the_control_plane_alone() {
     expected.extend([
         "mcp_target",
         "mcp_server_reachable",
+        "mcp_protocol_era",
         "oauth_metadata",
         "health_listener",
         "ui",
@@ -317,13 +326,17 @@ fn doctor_judges_oauth_metadata_as_discovery_does() {
         [
             "GET /mcp",
             "POST /mcp",
+            "POST /mcp",
+            "DELETE /mcp",
+            "POST /mcp",
+            "POST /mcp",
             "GET /mcp",
             &*format!("GET {WELL_KNOWN}/mcp"),
             &*format!("GET {WELL_KNOWN}")
         ]
     );
     assert!(
-        nothing.seen().iter().skip(1).all(|request| request.header("Accept") == Some("application/json"))
+        nothing.seen().iter().skip(5).all(|request| request.header("Accept") == Some("application/json"))
     );
 
     let at_root = serving(|_, path| if path == WELL_KNOWN { (200, METADATA) } else { (503, "") });
@@ -370,7 +383,10 @@ fn doctor_asks_the_advertised_metadata_first_and_insists_on_it() {
     let server = challenging(false);
     home().run(&["doctor", "--mcp.server-url", &server.url()]).reports(&["FAILED_CHECKS oauth_metadata\n"]);
     let asked: Vec<_> = server.seen().iter().map(|request| request.path.clone()).collect();
-    assert_eq!(asked, ["/mcp", "/mcp", "/advertised", &*format!("{WELL_KNOWN}/mcp"), WELL_KNOWN]);
+    assert_eq!(
+        asked,
+        ["/mcp", "/mcp", "/mcp", "/mcp", "/advertised", &*format!("{WELL_KNOWN}/mcp"), WELL_KNOWN]
+    );
 }
 
 #[test]
@@ -407,6 +423,7 @@ fn doctor_checks_a_stdio_command_without_running_it() {
     assert!(checks(&run).ends_with(&[
         ("mcp_target".into(), "PASS".into()),
         ("mcp_command_executable".into(), "PASS".into()),
+        ("mcp_protocol_era".into(), "SKIP".into()),
         ("mcp_server_reachable".into(), "SKIP".into()),
         ("oauth_metadata".into(), "SKIP".into()),
         ("health_listener".into(), "PASS".into()),
@@ -484,7 +501,8 @@ fn doctor_reaches_servers_the_way_that_run_does() {
     let listener = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || listener.incoming().flatten().for_each(not_found));
     let entry = format!("url=http://mcp.invalid/mcp,unix-socket={}", socket.display());
-    home.run(&["doctor", "--mcp.server-url", &entry]).ok(&["HTTP 404 from http://mcp.invalid/mcp"]);
+    home.run(&["doctor", "--mcp.server-url", &entry])
+        .reports(&["HTTP 404 from http://mcp.invalid/mcp", "FAILED_CHECKS mcp_protocol_era\n"]);
 }
 
 #[test]
@@ -499,7 +517,7 @@ fn doctor_uses_the_ca_bundle_and_the_client_certificate() {
         line.extend(more);
         home.run(&line)
     };
-    doctor(&with).ok(&[&format!("HTTP 404 from {url}")]);
+    doctor(&with).reports(&[&format!("HTTP 404 from {url}"), "FAILED_CHECKS mcp_protocol_era\n"]);
     doctor(&[]).reports(&["FAILED_CHECKS mcp_server_reachable\n"]);
     doctor(&with[..2]).reports(&["FAILED_CHECKS mcp_server_reachable\n"]);
 }
@@ -791,4 +809,52 @@ fn health_passes_over_a_unix_socket() {
     let file = home.file("h.url", &url);
     home.run(&["health", "--url-file", &file]).ok(&[&format!("UI URL: {url}/ui\n"), "Result: PASS\n"]);
     home.line("health --url http+unix://!").reports(&["base64"]);
+}
+
+#[test]
+fn doctor_tells_the_era_of_a_server_and_who_is_bridged() {
+    const DISCOVERED: &str = r#"{"jsonrpc":"2.0","id":"tc-probe-1","result":{"resultType":"complete","supportedVersions":["2026-07-28"]}}"#;
+    const UNSUPPORTED: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"","data":{"supported":["2026-07-28"]}}}"#;
+    let server = |legacy: bool, modern: bool| {
+        McpServer::scripted(move |request: &Request, stream| {
+            let discover = request.text().contains("server/discover");
+            let bytes = match (request.method.as_str(), discover) {
+                ("POST", true) if modern => reply(200, &[("Content-Type", "application/json")], DISCOVERED),
+                ("POST", false) if legacy => reply(200, &[("Content-Type", "application/json")], INITIALIZED),
+                ("POST", false) if modern => reply(400, &[("Content-Type", "application/json")], UNSUPPORTED),
+                _ => reply(404, &[], ""),
+            };
+            let _ = stream.write_all(&bytes);
+            Next::KeepAlive
+        })
+    };
+    for (legacy, modern, bridge, expected) in [
+        (true, false, "auto", "PASS legacy (2025-06-18); modern connectors are bridged"),
+        (false, true, "auto", "PASS modern (2026-07-28); legacy connectors are bridged"),
+        (true, true, "auto", "PASS dual (2025-06-18 and 2026-07-28)"),
+        (
+            true,
+            false,
+            "off",
+            "PASS legacy (2025-06-18); modern connectors are NOT bridged (mcp.protocol_bridge=off)",
+        ),
+    ] {
+        let server = server(legacy, modern);
+        let line = ["doctor", "--mcp.protocol-bridge", bridge, "--mcp.server-url", &server.url()];
+        home().run(&line).ok(&[&format!("CHECK mcp_protocol_era         {expected}\n")]);
+    }
+    let neither = server(false, false);
+    home().run(&["doctor", "--explain", "--mcp.server-url", &neither.url()]).reports(&[
+        "FAIL server accepted neither initialize nor server/discover\n",
+        "initialize was answered with HTTP status 404",
+        "server/discover was answered with HTTP status 404",
+        "older two-endpoint SSE transport",
+    ]);
+    let guarded = McpServer::scripted(|_, stream| {
+        let _ = stream.write_all(&reply(401, &[("WWW-Authenticate", "Bearer")], ""));
+        Next::KeepAlive
+    });
+    home()
+        .run(&["doctor", "--mcp.server-url", &guarded.url()])
+        .says(&["SKIP requires authorization; era not determined"]);
 }

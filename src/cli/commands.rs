@@ -1,7 +1,9 @@
 //! The tree of commands: its root and the groups; each command is declared in its own file.
 
 use super::tree::{Node, PROGRAM, Shape};
-use super::{admin, completion, demo, dev_proxy, doctor, health, help, init, mcp_stub, profiles, run};
+use super::{
+    admin, completion, demo, dev_proxy, doctor, health, help, init, manual, mcp_stub, profiles, run,
+};
 
 /// `tunnel-client` itself.
 pub(super) static ROOT: Node = Node {
@@ -18,6 +20,7 @@ pub(super) static ROOT: Node = Node {
         &DEV,
         &completion::GROUP,
         &help::COMMAND,
+        &manual::COMMAND,
     ]),
     ..Node::BLANK
 };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::commands::ROOT;
 use super::topics::TOPICS;
 use super::tree::{Call, Node, PROGRAM, Shape, Words, path};
-use super::{Failure, help};
+use super::{Failure, help, server};
 use crate::config::settings::Kind;
 
 pub(super) static GROUP: Node = Node {
@@ -39,8 +39,47 @@ static FISH: Node = Node {
     ..Node::BLANK
 };
 
-fn print(script: fn() -> String) -> Result<(), Failure> {
-    help::print(&script())
+fn print(script: fn(&Program) -> String) -> Result<(), Failure> {
+    help::print(&script(&client()))
+}
+
+/// A program and what its command line may hold.
+pub(super) struct Program {
+    name: &'static str,
+    levels: Vec<Level>,
+}
+
+/// `tunnel-client`, from its tree.
+pub(super) fn client() -> Program {
+    let mut levels = Vec::new();
+    collect(&mut vec![&ROOT], &mut levels);
+    Program { name: PROGRAM, levels }
+}
+
+/// `tunnel-server`, from its help.
+pub(super) fn server() -> Program {
+    let mut flags: Vec<_> =
+        server::flags().map(|flag| (flag.name, !flag.value.is_empty(), flag.help)).collect();
+    flags.sort_unstable();
+    let level = Level { path: server::PROGRAM.to_owned(), words: Vec::new(), flags };
+    Program { name: server::PROGRAM, levels: vec![level] }
+}
+
+impl Program {
+    /// The scripts by the names of their files.
+    pub(super) fn scripts(&self) -> [(String, String); 3] {
+        let name = self.name;
+        [
+            (format!("{name}.bash"), bash(self)),
+            (format!("_{name}"), zsh(self)),
+            (format!("{name}.fish"), fish(self)),
+        ]
+    }
+
+    /// The name of a shell function.
+    fn function(&self) -> String {
+        format!("_{}", self.name.replace('-', "_"))
+    }
 }
 
 /// What may follow at one place of the command line.
@@ -52,18 +91,12 @@ struct Level {
     flags: Vec<(&'static str, bool, &'static str)>,
 }
 
-fn levels() -> Vec<Level> {
-    let mut levels = Vec::new();
-    collect(&mut vec![&ROOT], &mut levels);
-    levels
-}
-
 fn collect(nodes: &mut Vec<&'static Node>, levels: &mut Vec<Level>) {
     let node = nodes[nodes.len() - 1];
-    let mut words: Vec<_> = node.children().iter().map(|child| (child.name, child.summary)).collect();
+    let mut words: Vec<_> = shown(node).map(|child| (child.name, child.summary)).collect();
     if node.name == help::COMMAND.name {
         words.extend(TOPICS.iter().map(|(name, _)| (*name, "topic")));
-        let commands = ROOT.children().iter().filter(|child| child.name != node.name);
+        let commands = shown(&ROOT).filter(|child| child.name != node.name);
         words.extend(commands.map(|child| (child.name, child.summary)));
         words.dedup_by_key(|(name, _)| *name);
     }
@@ -78,32 +111,40 @@ fn collect(nodes: &mut Vec<&'static Node>, levels: &mut Vec<Level>) {
     }
     flags.sort_unstable();
     levels.push(Level { path: path(nodes), words, flags });
-    for child in node.children() {
+    for child in shown(node) {
         nodes.push(child);
         collect(nodes, levels);
         nodes.pop();
     }
 }
 
-/// The alternatives of a shell's `case` that recognise the name of a command.
-fn descents(levels: &[Level], quote: char, separator: &str) -> String {
-    let paths = levels.iter().skip(1).map(|level| format!("{quote}{}{quote}", level.path));
-    paths.collect::<Vec<_>>().join(separator)
+/// The commands that are not hidden.
+fn shown(node: &Node) -> impl Iterator<Item = &'static Node> {
+    node.children().iter().copied().filter(|child| !child.hidden)
 }
 
-fn bash() -> String {
-    let levels = levels();
+/// The alternatives of a shell's `case` that recognise the name of a command.
+fn descents(levels: &[Level], quote: char, separator: &str) -> String {
+    let paths: Vec<String> =
+        levels.iter().skip(1).map(|level| format!("{quote}{}{quote}", level.path)).collect();
+    // A pattern has to be there; nothing matches this one.
+    if paths.is_empty() { format!("{quote}{quote}") } else { paths.join(separator) }
+}
+
+fn bash(program: &Program) -> String {
+    let Program { name: program_name, levels } = program;
+    let function = program.function();
     let mut script = format!(
-        "# bash completion of {PROGRAM}\n\
-         _tunnel_client() {{\n    \
-             local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} at={PROGRAM} words='' flags='' valued='' i\n    \
+        "# bash completion of {program_name}\n\
+         {function}() {{\n    \
+             local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} at={program_name} words='' flags='' valued='' i\n    \
              for ((i = 1; i < COMP_CWORD; i++)); do\n        \
                  case \"$at ${{COMP_WORDS[i]}}\" in\n            {descents}) at=\"$at ${{COMP_WORDS[i]}}\" ;;\n        esac\n    \
              done\n    \
              case $at in\n",
-        descents = descents(&levels, '"', "|"),
+        descents = descents(levels, '"', "|"),
     );
-    for Level { path, words, flags } in &levels {
+    for Level { path, words, flags } in levels {
         let names = |valued: Option<bool>| -> String {
             let kept =
                 flags.iter().filter(|(_, needs_value, _)| valued.is_none_or(|want| want == *needs_value));
@@ -117,30 +158,32 @@ fn bash() -> String {
             names(Some(true))
         );
     }
-    script.push_str(
+    let _ = write!(
+        script,
         "    esac\n    \
          if [[ \" $valued \" == *\" $prev \"* ]]; then\n        COMPREPLY=($(compgen -f -- \"$cur\"))\n    \
          elif [[ $cur == -* ]]; then\n        COMPREPLY=($(compgen -W \"$flags\" -- \"$cur\"))\n    \
-         else\n        COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n    fi\n}\n\
-         complete -o default -F _tunnel_client tunnel-client\n",
+         else\n        COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n    fi\n}}\n\
+         complete -o default -F {function} {program_name}\n",
     );
     script
 }
 
-fn zsh() -> String {
-    let levels = levels();
+fn zsh(program: &Program) -> String {
+    let Program { name: program_name, levels } = program;
+    let function = program.function();
     let mut script = format!(
-        "#compdef {PROGRAM}\n\
-         _tunnel_client() {{\n    \
-             local at={PROGRAM} word\n    \
+        "#compdef {program_name}\n\
+         {function}() {{\n    \
+             local at={program_name} word\n    \
              local -a names flags valued\n    \
              for word in \"${{(@)words[2,CURRENT-1]}}\"; do\n        \
                  case \"$at $word\" in\n            {descents}) at=\"$at $word\" ;;\n        esac\n    \
              done\n    \
              case $at in\n",
-        descents = descents(&levels, '"', "|"),
+        descents = descents(levels, '"', "|"),
     );
-    for Level { path, words, flags } in &levels {
+    for Level { path, words, flags } in levels {
         let _ = writeln!(script, "        \"{path}\")");
         let described =
             |name: &str, about: &str| single_quoted(&format!("{}:{about}", name.replace(':', "\\:")));
@@ -153,33 +196,35 @@ fn zsh() -> String {
             flags.iter().filter(|(_, valued, _)| *valued).map(|(name, ..)| format!("--{name}")).collect();
         let _ = writeln!(script, "            valued=({}) ;;", valued.join(" "));
     }
-    script.push_str(
+    let _ = write!(
+        script,
         "    esac\n    \
-         if (( ${valued[(Ie)${words[CURRENT-1]}]} )); then\n        _files\n    \
+         if (( ${{valued[(Ie)${{words[CURRENT-1]}}]}} )); then\n        _files\n    \
          elif [[ $words[CURRENT] == -* ]]; then\n        _describe -o flag flags\n    \
          elif (( $#names )); then\n        _describe command names\n    \
-         else\n        _files\n    fi\n}\n\
-         _tunnel_client \"$@\"\n",
+         else\n        _files\n    fi\n}}\n\
+         {function} \"$@\"\n",
     );
     script
 }
 
-fn fish() -> String {
-    let levels = levels();
+fn fish(program: &Program) -> String {
+    let Program { name: program_name, levels } = program;
+    let function = program.function();
     let mut script = format!(
-        "# fish completion of {PROGRAM}\n\
-         function __tunnel_client_at\n    \
-             set -l at {PROGRAM}\n    \
+        "# fish completion of {program_name}\n\
+         function _{function}_at\n    \
+             set -l at {program_name}\n    \
              for word in (commandline -opc)[2..-1]\n        \
                  switch \"$at $word\"\n            case {}\n                set at \"$at $word\"\n        end\n    \
              end\n    \
              test \"$at\" = \"$argv[1]\"\n\
          end\n\
-         complete -c {PROGRAM} -f\n",
-        descents(&levels, '\'', " ")
+         complete -c {program_name} -f\n",
+        descents(levels, '\'', " ")
     );
-    for Level { path, words, flags } in &levels {
-        let condition = format!("complete -c {PROGRAM} -n '__tunnel_client_at \"{path}\"'");
+    for Level { path, words, flags } in levels {
+        let condition = format!("complete -c {program_name} -n '_{function}_at \"{path}\"'");
         for (name, about) in words {
             let _ = writeln!(script, "{condition} -a {name} -d {}", fish_quoted(about));
         }
@@ -204,24 +249,25 @@ fn fish_quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::manual::committed_file_is;
 
     #[test]
     fn scripts_know_every_command_and_flag() {
-        for script in [bash(), zsh(), fish()] {
-            for Level { path, words, flags } in levels() {
-                assert!(script.contains(&path), "{path}");
-                assert!(words.iter().all(|(name, _)| script.contains(name)), "{path}");
-                assert!(flags.iter().all(|(name, ..)| script.contains(name)), "{path}");
+        for program in [client(), server()] {
+            for (name, script) in program.scripts() {
+                for Level { path, words, flags } in &program.levels {
+                    assert!(script.contains(path), "{name}: {path}");
+                    assert!(words.iter().all(|(word, _)| script.contains(word)), "{name}: {path}");
+                    assert!(flags.iter().all(|(flag, ..)| script.contains(flag)), "{name}: {path}");
+                }
             }
         }
     }
 
     #[test]
-    fn the_packaged_scripts_are_the_ones_that_are_printed() {
-        committed_file_is("packaging/completions/tunnel-client.bash", &bash());
-        committed_file_is("packaging/completions/_tunnel-client", &zsh());
-        committed_file_is("packaging/completions/tunnel-client.fish", &fish());
+    fn hidden_commands_are_not_suggested() {
+        for (name, script) in client().scripts() {
+            assert!(!script.contains("generate"), "{name}");
+        }
     }
 
     #[test]

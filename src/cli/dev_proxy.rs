@@ -165,7 +165,7 @@ fn serve(
     let url_file = match &arguments.url_file {
         None => None,
         Some(path) => {
-            let file = OwnFile::write(path, json.clone(), 0o644, false);
+            let file = OwnFile::write_with_parents(path, json.clone(), 0o644, false);
             Some(file.map_err(|error| Failure::new(format!("write url file {error}")))?)
         }
     };

@@ -126,7 +126,7 @@ fn commands(text: &mut String, node: &Node) {
         return;
     }
     text.push_str("\nAvailable Commands:\n");
-    for child in node.children() {
+    for child in node.children().iter().filter(|child| !child.hidden) {
         let _ = writeln!(text, "  {:<NAME_COLUMN$}{}", child.name, child.summary);
     }
 }
@@ -282,7 +282,7 @@ mod tests {
                 );
             }
             for child in nodes[nodes.len() - 1].children() {
-                assert!(text.contains(&format!("\n  {}", child.name)), "{}", child.name);
+                assert_eq!(text.contains(&format!("\n  {} ", child.name)), !child.hidden, "{}", child.name);
                 nodes.push(child);
                 check(nodes);
                 nodes.pop();

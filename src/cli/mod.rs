@@ -13,7 +13,6 @@ mod doctor;
 mod health;
 mod help;
 mod init;
-#[cfg(test)]
 mod manual;
 mod mcp_stub;
 mod profiles;

@@ -49,8 +49,9 @@ fn main(call: &Call) -> Result<(), Failure> {
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
     let ring = Ring::new(config.admin_ui.log_buffer_events, redactor(config.known_secrets(&environment)));
-    let human = status::is_wanted(&config.log);
-    let install = if human { install_beside_status } else { install };
+    let human = status::is_wanted(&config.log, &flags, &environment);
+    // Nothing is kept from a log file.
+    let install = if human && config.log.file.is_none() { install_beside_status } else { install };
     let log = install(&config.log, fields, Some(Arc::new(ring))).map_err(start_failure)?;
     if log.has_file() {
         let log = log.clone();

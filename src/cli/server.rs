@@ -19,6 +19,8 @@ use crate::ops::listener::OwnFile;
 use crate::ops::log::install_plain;
 use crate::server::{ServerConfig, SimpleOptions, Standalone, parse_duration, parse_listen};
 
+use super::suggest;
+
 /// How long delivered commands may still be answered while stopping.
 const GRACE: Duration = Duration::from_secs(10);
 /// Signals that wait to be acted upon.
@@ -28,6 +30,10 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Descriptors for everything else.
 const OTHER_DESCRIPTORS: u64 = 64;
 
+/// Name of the program.
+pub(super) const PROGRAM: &str = "tunnel-server";
+
+/// Also what man page and completions know of the flags: see [`flags`].
 const HELP: &str = "\
 Serves MCP tunnels: connectors post to /v1/mcp/<tunnel id>, tunnel clients poll and answer.
 
@@ -55,8 +61,26 @@ dots and dashes in their names are interchangeable.
   --connections N                 connections at a time (default 2048)
   --url-file FILE                 write the base URL of the first listener here once serving
   --log-level LEVEL               error, warn, info, debug or trace (default info)
-  --help, --version
+  --help                          show this
+  --version                       show the version
 ";
+
+/// A flag as the help tells it.
+pub(super) struct ToldFlag {
+    pub(super) name: &'static str,
+    /// What stands for its value; empty for a switch.
+    pub(super) value: &'static str,
+    pub(super) help: &'static str,
+}
+
+/// The flags, in the order of the help.
+pub(super) fn flags() -> impl Iterator<Item = ToldFlag> {
+    HELP.lines().filter_map(|line| {
+        let (flag, help) = line.strip_prefix("  --")?.split_once("  ")?;
+        let (name, value) = flag.split_once(' ').unwrap_or((flag, ""));
+        Some(ToldFlag { name, value, help: help.trim_start() })
+    })
+}
 
 /// Runs `tunnel-server` with the process's arguments.
 pub fn server_main() -> ExitCode {
@@ -95,7 +119,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
     let url_file = match (&flags.url_file, server.listening().first()) {
         (Some(path), Some(first)) => {
             let text = format!("{}\n", first.url());
-            let written = OwnFile::write(path, text, 0o644, false);
+            let written = OwnFile::write_with_parents(path, text, 0o644, false);
             Some(written.map_err(|error| format!("cannot write the url file {error}"))?)
         }
         _ => None,
@@ -253,7 +277,7 @@ impl Flags {
             "client-last-seen-timeout" => self.client_last_seen_timeout = duration(&value)?,
             "queue-max" => self.queue_max = number(&value)?,
             "connections" => self.connections = number(&value)?,
-            _ => return Err(format!("unknown flag --{name}; see tunnel-server --help")),
+            _ => return Err(suggest::unknown_server_flag(name)),
         }
         if !matches!(name, "config" | "url-file" | "log-level") {
             self.simple = Some(name.to_owned());
@@ -390,11 +414,26 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_of_the_help_is_taken() {
+        let mut count = 0;
+        for flag in super::flags() {
+            count += 1;
+            assert!(!flag.help.is_empty(), "{}", flag.name);
+            let given = format!("--{}", flag.name);
+            let words = if flag.value.is_empty() { vec![given] } else { vec![given, "1".to_owned()] };
+            let told = Flags::parse(&words).err().unwrap_or_default();
+            assert!(!told.contains("unknown flag"), "{told}");
+        }
+        assert!(count > 15, "{count}");
+    }
+
+    #[test]
     fn wrong_invocations_are_explained_in_one_sentence() {
         for (words, reason) in [
             (vec!["serve"], "unexpected argument"),
             (vec!["--listen"], "needs a value"),
-            (vec!["--colour", "red"], "unknown flag"),
+            (vec!["--colour", "red"], "unknown flag: --colour"),
+            (vec!["--tunel-id", "x"], "did you mean --tunnel-id?"),
             (vec!["--queue-max", "many"], "whole number"),
             (vec!["--response-timeout", "soon"], "duration"),
             (vec!["--log-level", "loud"], "log-level"),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use crate::config::{Config, Log, McpTarget};
+use crate::config::{Config, Environment, FlagValues, Log, LogLevel, McpTarget, settings};
 use crate::control_plane::PollStatus;
 use crate::daemon::Daemon;
 use crate::net::Cancel;
@@ -19,10 +19,13 @@ use super::terminal::{Paint, takes_colour};
 /// How often the state is looked at; a stop ends the wait at once.
 const STEP: Duration = Duration::from_millis(250);
 
-/// Whether somebody reads along who did not ask for log lines.
-pub(super) fn is_wanted(log: &Log) -> bool {
-    let plain = log.format.is_none() && log.file.is_none();
-    plain && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
+/// Whether somebody reads along who did not ask for log lines on the terminal: with a flag, a variable or a
+/// level. That a profile names a format is for service managers, and a log file stands in nobody's way.
+pub(super) fn is_wanted(log: &Log, flags: &FlagValues, environment: &Environment) -> bool {
+    let format = &settings::LOG_FORMAT;
+    let asked = flags.is_given(format.flag) || environment.get(format.variable).is_some();
+    let quiet = log.file.is_some() || (!asked && log.level == LogLevel::Info);
+    quiet && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Tells what runs, and each change of its state until `stop` fires or the listener is `lost`.
@@ -34,13 +37,19 @@ pub(super) fn follow(config: &Config, daemon: &mut Daemon, stop: &Cancel, lost: 
     write_out(&introduction(config, daemon.health_url().unwrap_or_default()));
     let mut told = String::new();
     let colour = takes_colour();
-    let mut announced = false;
+    let (mut announced, mut advised) = (false, false);
     loop {
-        let (fine, text) = state(&daemon.state().readiness(), &daemon.poll_state().snapshot());
+        let polling = daemon.poll_state().snapshot();
+        let (fine, text) = state(&daemon.state().readiness(), &polling);
         if text != told {
             let paint = if fine { Paint::Green } else { Paint::Yellow };
             write_out(&format!("Status    {}", if colour { paint.on(&text) } else { text.clone() }));
             told = text;
+            if polling.failing && !std::mem::replace(&mut advised, true) {
+                write_out(
+                    "          `tunnel-client doctor --online --explain` with the same flags tells what to do.",
+                );
+            }
         }
         if !std::mem::replace(&mut announced, true) {
             daemon.announce(config, stop);
@@ -81,7 +90,7 @@ fn state(readiness: &Readiness, polling: &PollStatus) -> (bool, String) {
     if let Some(trouble) = polling.last_error.as_ref().filter(|_| polling.failing) {
         let why = trouble.text.strip_prefix("poll failed: ").unwrap_or(&trouble.text);
         text = format!("not connected: {why}; trying again");
-        if let Some(mitigation) = trouble.mitigation {
+        if let Some(mitigation) = trouble.mitigation.filter(|mitigation| !why.contains(mitigation)) {
             let _ = write!(text, " ({mitigation})");
         }
         if !ready {
@@ -112,6 +121,10 @@ mod tests {
             mitigation: Some("use the runtime key"),
         };
         let failing = PollStatus { last_error: Some(trouble), failing: true, ..PollStatus::default() };
+        let mut told = failing.clone();
+        if let Some(trouble) = &mut told.last_error {
+            trouble.text = "403 mitigation: use the runtime key".into();
+        }
         let recovered = PollStatus { failing: false, ..failing.clone() };
         for (readiness, polling, fine, text) in [
             (readiness(200, "ready"), &fine, true, "ready, waiting for commands"),
@@ -127,6 +140,12 @@ mod tests {
                 &failing,
                 false,
                 "not connected: 401 Unauthorized; trying again (use the runtime key)",
+            ),
+            (
+                readiness(200, "ready"),
+                &told,
+                false,
+                "not connected: 403 mitigation: use the runtime key; trying again",
             ),
             (
                 readiness(503, "pending"),

@@ -14,7 +14,7 @@ const MAX_SUGGESTIONS: usize = 4;
 /// The failure for `word`, with the names it may have been meant to be.
 pub(super) fn unknown_command(word: &str, parent: &str, children: &[&Node]) -> Failure {
     let mut message = format!("unknown command \"{word}\" for \"{parent}\"");
-    let near = nearest(word, children.iter().map(|child| child.name));
+    let near = nearest(word, children.iter().filter(|child| !child.hidden).map(|child| child.name));
     if near.is_empty() {
         message.push_str(&format!("\nRun \"{parent} --help\" for the commands there are."));
     } else {
@@ -44,6 +44,20 @@ pub(super) fn wrong_flags<'a>(
         suggest(&mut message, "--", &near);
     }
     Failure::new(message)
+}
+
+/// The sentence for a flag that `tunnel-server` does not have.
+pub(super) fn unknown_server_flag(name: &str) -> String {
+    let near: Vec<String> = nearest(name, super::server::flags().map(|flag| flag.name))
+        .iter()
+        .map(|name| format!("--{name}"))
+        .collect();
+    let advice = if near.is_empty() {
+        "see tunnel-server --help".to_owned()
+    } else {
+        format!("did you mean {}?", near.join(" or "))
+    };
+    format!("unknown flag: --{name}; {advice}")
 }
 
 /// The names that may have been meant, the nearest first.

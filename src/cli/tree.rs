@@ -31,6 +31,8 @@ pub(super) struct Node {
     pub(super) flags: &'static [OwnFlag],
     /// Flags of its own that an argh struct declares.
     pub(super) declared: Option<fn() -> CommandInfoWithArgs>,
+    /// Kept out of lists of commands, completions and suggestions.
+    pub(super) hidden: bool,
     /// What it is.
     pub(super) kind: Shape,
 }
@@ -84,6 +86,7 @@ impl Node {
         settings: &[],
         flags: &[],
         declared: None,
+        hidden: false,
         kind: Shape::Group(&[]),
     };
 

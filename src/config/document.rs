@@ -36,7 +36,8 @@ impl Loader<'_> {
     pub(crate) fn read_document(&mut self, selection: Selection) -> Result<Document, ConfigError> {
         let Some(path) = selection.path().map(Path::to_path_buf) else { return Ok(Document::default()) };
         let bytes = reference::read_bounded(&path, MAX_DOCUMENT_BYTES).map_err(|error| {
-            let message = format!("read config file {}: {error}", path.display());
+            let message =
+                format!("read config file {}: {error}{}", path.display(), advice(&selection, &error));
             ConfigError::new(ErrorKind::DocumentUnreadable, message)
         })?;
         let (values, more) = schema::decode(&bytes).map_err(|problems| malformed(&path, &problems))?;
@@ -153,6 +154,17 @@ impl Loader<'_> {
             }
         }
         self.document.headers.insert(setting.yaml, list.finish());
+    }
+}
+
+/// What to do about a document that cannot be read.
+fn advice(selection: &Selection, error: &std::io::Error) -> &'static str {
+    match (error.kind(), selection) {
+        (std::io::ErrorKind::NotFound, Selection::Profile { .. }) => {
+            "; `tunnel-client profiles list` shows the profiles there are, `tunnel-client init` writes one"
+        }
+        (std::io::ErrorKind::PermissionDenied, _) => "; let the user that runs tunnel-client read it",
+        _ => "",
     }
 }
 

@@ -60,7 +60,10 @@ pub(crate) fn key_flag(text: &str, environment: &Environment) -> Result<Resolved
     match form(text, false) {
         Form::Variable(name) => variable(name, environment, |value| value),
         Form::File(path) => file(path).and_then(|content| trimmed_file(path, &content)),
-        Form::Literal(_) => Err("must be prefixed with env: or file:".to_owned()),
+        Form::Literal(_) => Err(
+            "must be prefixed with env: or file:, for everybody may read command lines; put the key into a variable or file"
+                .to_owned(),
+        ),
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::config::{Config, Environment, McpTarget, Switch};
+use crate::config::{Config, Environment, McpTarget};
 use crate::harpoon::Server;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::resource_metadata_urls;
-use crate::mcp::stdio::{ChildMode, StdioBinding};
 use crate::oauth::Status;
 use crate::ops::admin::{Admin, AdminRoutes, ChannelReport, ChannelTarget, Facts, NOT_POLLED, Sources};
 use crate::ops::bundle::{self, Bundle, BundleRoutes};
@@ -104,7 +103,6 @@ impl Daemon {
             raw_http_logging: config.log.http_raw_unsafe,
             harpoon_polled: polled(HARPOON),
         };
-        let bridge = if config.mcp.protocol_bridge == Switch::Auto { "auto" } else { "off" };
         let channels: Vec<_> = config
             .mcp
             .bindings
@@ -119,7 +117,7 @@ impl Daemon {
                 let name = binding.channel.as_str().to_owned();
                 let disabled = (!polled(&name)).then_some(NOT_POLLED);
                 let report = ChannelReport { name, target, disabled, in_flight: None, protocol: None };
-                (report, child(built, &binding.channel))
+                (report, self::binding(built, &binding.channel))
             })
             .collect();
         let trust = material.trust().clone();
@@ -131,11 +129,11 @@ impl Daemon {
             log: self.options.log.clone(),
             secrets: config.known_secrets(&Environment::of_process()),
             channels: Box::new(move || {
-                let now = |(report, child): &(ChannelReport, Option<Arc<Binding>>)| {
+                let now = |(report, binding): &(ChannelReport, Option<Arc<Binding>>)| {
                     let mut report = report.clone();
                     report.in_flight = observers.in_flight(&report.name);
-                    if let Some(Binding::Stdio(child)) = child.as_deref() {
-                        look_at(child, bridge, &mut report);
+                    if let Some(binding) = binding {
+                        look_at(binding, &mut report);
                     }
                     report
                 };
@@ -151,42 +149,30 @@ impl Daemon {
     }
 }
 
-/// The binding of `channel`, if it runs a child.
-fn child(built: &[BuiltBinding], channel: &Channel) -> Option<Arc<Binding>> {
-    let built = built.iter().find(|built| built.channel == *channel)?;
-    matches!(*built.binding, Binding::Stdio(_)).then(|| Arc::clone(&built.binding))
+/// The binding of `channel`, if there is one.
+fn binding(built: &[BuiltBinding], channel: &Channel) -> Option<Arc<Binding>> {
+    built.iter().find(|built| built.channel == *channel).map(|built| Arc::clone(&built.binding))
 }
 
-fn look_at(child: &StdioBinding, bridge: &str, report: &mut ChannelReport) {
-    let (health, protocol) = (child.health(), child.protocol());
-    if let ChannelTarget::Stdio { pid, .. } = &mut report.target {
-        *pid = health.pid.filter(|_| health.running);
-    }
-    let mode = match protocol.mode {
-        ChildMode::Legacy => "legacy",
-        ChildMode::Modern => "modern",
-        ChildMode::Unknown => "unknown",
-    };
-    let mut shown = json!({
-        "bridge": bridge,
-        "mode": mode,
-        "child_generation": health.generation,
-        "handshake": protocol.handshake,
-        "restarts": health.restarts(),
-        "running": health.running,
-    });
-    if let Some(wait) = health.next_start_in {
-        shown["next_start_in_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
-    }
-    for (name, value) in [
-        ("last_end", health.last_end.map(|reason| reason.label().to_owned())),
-        ("last_error", health.last_error.filter(|_| !health.running)),
-        ("protocol_version", protocol.protocol_version),
-        ("server_name", protocol.server_name),
-        ("server_version", protocol.server_version),
-    ] {
-        if let Some(value) = value {
-            shown[name] = Value::String(value);
+/// Puts what is known about a server into the report of its channel.
+fn look_at(binding: &Binding, report: &mut ChannelReport) {
+    let mut shown: Value = serde_json::from_str(&binding.protocol().to_json()).unwrap_or_default();
+    if let Binding::Stdio(child) = binding {
+        let health = child.health();
+        if let ChannelTarget::Stdio { pid, .. } = &mut report.target {
+            *pid = health.pid.filter(|_| health.running);
+        }
+        shown["running"] = health.running.into();
+        if let Some(wait) = health.next_start_in {
+            shown["next_start_in_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+        }
+        for (name, value) in [
+            ("last_end", health.last_end.map(|reason| reason.label().to_owned())),
+            ("last_error", health.last_error.filter(|_| !health.running)),
+        ] {
+            if let Some(value) = value {
+                shown[name] = Value::String(value);
+            }
         }
     }
     report.protocol = Some(shown);

@@ -143,7 +143,7 @@ impl Material {
                 let polled = polled(channel);
                 let binding = match (target, route) {
                     (McpTarget::Http { url, .. }, Some(route)) if polled => {
-                        let binding = http_binding(url, route, config, cut);
+                        let binding = http_binding(channel, url, route, config, cut);
                         let binding = match self.outside.as_ref().filter(|_| channel.is_main()) {
                             Some(route) => binding.with_outside(HttpClient::new(route, cut)),
                             None => binding,
@@ -168,7 +168,7 @@ fn is_polled(config: &Config, channel: &Channel) -> bool {
     config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
 }
 
-fn http_binding(url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
+fn http_binding(channel: &Channel, url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
     let mcp = &config.mcp;
     let target = HttpTarget {
         url: url.clone(),
@@ -178,6 +178,12 @@ fn http_binding(url: &Url, route: &Route, config: &Config, cut: &Cancel) -> Http
     };
     HttpBinding::new(target, HttpClient::new(route, cut))
         .with_cancel(cut)
+        .with_bridge(
+            mcp.protocol_bridge == Switch::Auto,
+            channel.as_str(),
+            mcp.protocol_probe_timeout,
+            mcp.handshake_timeout,
+        )
         .with_raw_log(config.log.http_raw_unsafe)
 }
 
@@ -194,6 +200,8 @@ fn stdio_binding(
         hidden_variables: config.secret_variables.iter().cloned().chain(own).collect(),
         max_message_bytes: mcp.max_message_bytes,
         lifecycle_care: mcp.stdio_lifecycle == Switch::Auto,
+        bridge: mcp.protocol_bridge == Switch::Auto,
+        probe_window: mcp.protocol_probe_timeout,
         handshake_timeout: mcp.handshake_timeout,
         redactor: Some(redactor(config)),
         log_raw_messages: config.log.http_raw_unsafe,

@@ -186,6 +186,7 @@ impl Daemon {
             self.bindings.push(Arc::clone(&built.binding));
             built.binding.start().map_err(StartError::new)?;
             self.observers.watch_child(&built.channel, &built.binding);
+            self.observers.watch_protocol(&built.channel, &built.binding);
             if built.polled {
                 self.gate_readiness(&built.channel, &built.binding);
             }

@@ -7,8 +7,9 @@ use crate::control_plane::{HttpExchange, PollObserver, PollOutcome, PollTrouble,
 use crate::dispatch::{Delivered, Observer, Queue};
 use crate::ids::{Channel, TunnelId};
 use crate::mcp::Binding;
+use crate::mcp::bridge::Fact;
 use crate::mcp::http::{HttpObserver, HttpSent};
-use crate::ops::{Answered, ChildReport, HttpRequest, Metadata, Metrics, PollEnd, State};
+use crate::ops::{Answered, ChildReport, HttpRequest, Metadata, Metrics, PollEnd, ProtocolReport, State};
 
 /// Hears the control plane's side and the dispatcher.
 pub(super) struct Observers {
@@ -34,6 +35,33 @@ impl Observers {
     pub(super) fn in_flight(&self, channel: &str) -> Option<usize> {
         let queue = self.queue.get()?;
         Some(queue.running(channel).unwrap_or_else(|| self.metrics.busy_workers()))
+    }
+
+    /// Has the metrics tell what is known about the eras of the server of `channel`.
+    pub(super) fn watch_protocol(&self, channel: &Channel, binding: &Arc<Binding>) {
+        let binding = Arc::downgrade(binding);
+        self.metrics.watch_protocol(channel.as_str(), move || {
+            let Some(binding) = binding.upgrade() else { return ProtocolReport::default() };
+            let known = |fact| match fact {
+                Fact::Unknown => None,
+                Fact::Yes => Some(true),
+                Fact::No => Some(false),
+            };
+            let protocol = binding.protocol();
+            let mut report = ProtocolReport {
+                legacy: known(protocol.speaks_legacy),
+                modern: known(protocol.speaks_modern),
+                sessions: protocol.bridge_sessions,
+                ..ProtocolReport::default()
+            };
+            if let Some(tally) = binding.tally() {
+                report.probes = tally.probes();
+                report.handshakes = tally.handshakes();
+                report.messages = tally.messages();
+                report.refused = tally.refused_requests();
+            }
+            report
+        });
     }
 
     /// Has the metrics tell how the child process of `channel` is doing, if it has one.

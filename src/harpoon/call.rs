@@ -14,7 +14,7 @@ use super::registry::{Registry, Target, is_label};
 use super::url::TargetUrl;
 use crate::net::{
     Body, Cancel, Cause, Deadline, Error, HeaderMap, HttpClient, Limits, Method, ProxyPolicy, Request,
-    Response, Route, Trust, Via, header,
+    Response, Route, Trust, Via, header, is_no_server_address,
 };
 
 /// Shortest, usual and longest time for a call, in milliseconds.
@@ -174,7 +174,7 @@ pub(super) fn run(
     let mut target = Arc::clone(&ask.target);
     let mut followed = 0;
     loop {
-        let client = clients.of(target.unix_socket.as_ref());
+        let client = clients.of(&target);
         let uri = target.url.uri().ok_or(Trouble::Location)?;
         let request = Request { method: method.clone(), uri: &uri, headers: headers.clone(), body, deadline };
         let response = client.send(request).map_err(Trouble::Request)?;
@@ -247,27 +247,31 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
     (!media_type.is_empty()).then_some(media_type)
 }
 
-/// The clients of one call, by the socket they dial.
+/// The clients of one call, by the socket they dial and whether they dial any address.
 struct Clients<'a> {
     ways: &'a Ways,
     cancel: &'a Cancel,
-    open: Vec<(Option<PathBuf>, HttpClient)>,
+    open: Vec<((Option<PathBuf>, bool), HttpClient)>,
 }
 
 impl Clients<'_> {
-    fn of(&mut self, socket: Option<&PathBuf>) -> &HttpClient {
-        let known = self.open.iter().position(|(known, _)| known.as_ref() == socket);
+    fn of(&mut self, target: &Target) -> &HttpClient {
+        // Link-local and such only where the target itself names it: no name service gets to choose it.
+        let literal = target.url.host().parse().is_ok_and(is_no_server_address);
+        let way = (target.unix_socket.clone(), !literal);
+        let known = self.open.iter().position(|(known, _)| *known == way);
         let index = known.unwrap_or_else(|| {
-            let via = match socket {
+            let via = match &way.0 {
                 Some(path) => Via::Unix(path.clone()),
                 None => Via::Proxies(self.ways.proxies.clone()),
             };
             let route = Route {
                 accept_gzip: true,
+                only_servers: way.1,
                 limits: Limits { idle_connections: 1, connect: CONNECT_TIME, ..Limits::default() },
                 ..Route::new(via, self.ways.trust.clone())
             };
-            self.open.push((socket.cloned(), HttpClient::new(&route, self.cancel)));
+            self.open.push((way, HttpClient::new(&route, self.cancel)));
             self.open.len() - 1
         });
         &self.open[index].1

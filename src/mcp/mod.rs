@@ -3,9 +3,12 @@
 //! One blocking [`Binding::exchange`] per message. Invariant: it returns no later than its deadline,
 //! and what a server or a child does never ends the process.
 
+pub mod bridge;
+mod era;
 mod exchange;
 mod failure;
 pub mod http;
+mod peek;
 pub mod probe;
 #[cfg(test)]
 mod scripted;
@@ -132,10 +135,33 @@ impl Binding {
         }
     }
 
-    /// Ends what [`Binding::start`] started, by force when `deadline` comes.
+    /// What is known about the eras of the server, for status.
+    pub fn protocol(&self) -> bridge::Protocol {
+        match self {
+            Binding::Http(binding) => binding.protocol(),
+            Binding::Stdio(binding) => binding.protocol(),
+            Binding::InMemory(_) => bridge::Protocol::default(),
+            #[cfg(test)]
+            Binding::Scripted(_) => bridge::Protocol::default(),
+        }
+    }
+
+    /// Counters of what bridging and lifecycle care did; none for a server of our own.
+    pub fn tally(&self) -> Option<&bridge::Tally> {
+        match self {
+            Binding::Http(binding) => Some(binding.tally()),
+            Binding::Stdio(binding) => Some(binding.tally()),
+            Binding::InMemory(_) => None,
+            #[cfg(test)]
+            Binding::Scripted(_) => None,
+        }
+    }
+
+    /// Ends what [`Binding::start`] started (and sessions that were opened since), by force when
+    /// `deadline` comes.
     pub fn stop(&self, deadline: Deadline) {
         match self {
-            Binding::Http(_) => {}
+            Binding::Http(binding) => binding.close_sessions(deadline),
             Binding::Stdio(binding) => binding.stop(deadline),
             Binding::InMemory(server) => server.stop(),
             #[cfg(test)]

@@ -29,7 +29,7 @@ pub(crate) use self::basic_auth::base64;
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
-pub(crate) use self::digest::hex_sha256;
+pub(crate) use self::digest::{hex_sha256, sha256};
 pub use self::error::{Cause, Error};
 pub use self::headers::HeaderList;
 pub use self::http::{Body, HttpClient, Request, Response};

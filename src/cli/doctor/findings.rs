@@ -85,7 +85,11 @@ pub(super) fn configuration(errors: &ConfigErrors, run_command: &str) -> Check {
     let lines = errors
         .iter()
         .flat_map(|error| error.message().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>());
-    Check::fail(id, first.message()).why(why).with_evidence(lines).with_next(next)
+    let summary = match errors.iter().count() {
+        1 => first.message().to_owned(),
+        count => format!("{} (and {} more: --explain)", first.message(), count - 1),
+    };
+    Check::fail(id, summary).why(why).with_evidence(lines).with_next(next)
 }
 
 fn url(id: &str) -> String {

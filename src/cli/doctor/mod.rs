@@ -4,6 +4,7 @@
 //! Invariant: it writes nothing, leaves nothing behind, and contacts the control plane only when
 //! `--online` asks for it.
 
+mod era;
 mod findings;
 mod jobs;
 mod metadata;

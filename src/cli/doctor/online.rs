@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config, material: &Material) -> Check {
         Ok(tunnel) => {
             return Check::pass(ID, format!("{base} knows the tunnel and accepts the key (name {:?})", tunnel.name));
         }
-        Err(MetadataError::Status(error)) => (format!("HTTP {} from {base}{}", error.status_line(), said(&error)), advice(&error)),
+        Err(MetadataError::Status(error)) => (format!("HTTP {} from {base}{}", error.status_line(), said(&error)), advice(&error, config)),
         Err(MetadataError::Transport(error)) => (
             format!("{base} is unreachable: {error}"),
             vec![
@@ -63,7 +63,10 @@ fn said(error: &StatusError) -> String {
     }
 }
 
-fn advice(error: &StatusError) -> Vec<String> {
+fn advice(error: &StatusError, config: &Config) -> Vec<String> {
+    let hosted =
+        config.control_plane.base_url.host_str().is_some_and(|host| host.ends_with("api.openai.com"));
+    let key = &config.control_plane.api_key_source;
     let url = |wanted: &str| {
         SETUP_URLS
             .iter()
@@ -72,7 +75,9 @@ fn advice(error: &StatusError) -> Vec<String> {
             .unwrap_or_default()
     };
     let mut next = vec![match error.status {
-        401 => format!("The key is not accepted: create a runtime key ({}).", url("runtime_api_keys_url")),
+        401 if hosted => format!("The key in {key} is not accepted: create a runtime key ({}).", url("runtime_api_keys_url")),
+        401 => format!("The key in {key} is not accepted: ask the operator of this control plane for the runtime key of the tunnel."),
+        403 | 404 if !hosted => "Compare the tunnel id with those that this control plane serves, and with those that the key may use.".to_owned(),
         403 => "The key is valid but may not use this tunnel: its principal needs Tunnels Read + Use in the tunnel's scope.".to_owned(),
         404 => format!("The tunnel does not exist there: compare the id with {}.", url("tunnels_management_url")),
         _ => "Try again; if it stays, look at the control plane's status.".to_owned(),

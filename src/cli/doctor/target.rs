@@ -13,6 +13,7 @@ use crate::mcp::http::HttpBinding;
 use crate::net::{Cancel, Cause, Deadline};
 use crate::redact;
 
+use super::era;
 use super::jobs::Job;
 use super::metadata;
 use super::report::Check;
@@ -38,28 +39,33 @@ pub(super) fn jobs<'a>(
         let known = config.mcp.bindings.iter().find(|known| known.channel == channel)?;
         let name = format!("channel {channel}");
         Some(match &known.target {
-            McpTarget::Http { url, .. } => Job::new(name, move || http(&channel, url, &binding)),
-            McpTarget::Stdio { command, .. } => Job::new(name, move || stdio(&channel, command, environment)),
+            McpTarget::Http { url, .. } => Job::new(name, move || http(config, &channel, url, &binding)),
+            McpTarget::Stdio { command, .. } => {
+                Job::new(name, move || stdio(config, &channel, command, environment, &binding))
+            }
         })
     };
     bindings.into_iter().filter_map(job).collect()
 }
 
-fn http(channel: &Channel, url: &Url, binding: &Arc<Binding>) -> Vec<Check> {
-    let Binding::Http(binding) = &**binding else { return Vec::new() };
+fn http(config: &Config, channel: &Channel, url: &Url, server: &Arc<Binding>) -> Vec<Check> {
+    let Binding::Http(binding) = &**server else { return Vec::new() };
     let shown = redact::snapshot(url.as_str());
     let reachable = reachable(binding, url, &shown);
+    let blocked = reachable.is_failed();
     if !channel.is_main() {
-        return vec![reachable.of_channel(channel.as_str())];
+        let era = (!blocked).then(|| era::check(config, server).of_channel(channel.as_str()));
+        return [reachable.of_channel(channel.as_str())].into_iter().chain(era).collect();
     }
-    let metadata = if reachable.is_failed() {
+    let era = if blocked { era::unreachable() } else { era::check(config, server) };
+    let metadata = if blocked {
         Check::skip(METADATA, "blocked by the MCP server check")
             .why("OAuth metadata is served by the MCP server, which was not reached.")
             .with_next([format!("Fix {REACHABLE} first.")])
     } else {
         metadata(binding)
     };
-    vec![Check::pass("mcp_target", shown), reachable, metadata]
+    vec![Check::pass("mcp_target", shown), reachable, era, metadata]
 }
 
 fn metadata(binding: &HttpBinding) -> Check {
@@ -122,7 +128,13 @@ fn advice(cause: Cause, url: &Url) -> Vec<String> {
     ]
 }
 
-fn stdio(channel: &Channel, command: &str, environment: &Environment) -> Vec<Check> {
+fn stdio(
+    config: &Config,
+    channel: &Channel,
+    command: &str,
+    environment: &Environment,
+    binding: &Arc<Binding>,
+) -> Vec<Check> {
     let executable = executable(command, environment);
     if !channel.is_main() {
         return vec![executable.of_channel(channel.as_str())];
@@ -130,6 +142,7 @@ fn stdio(channel: &Channel, command: &str, environment: &Environment) -> Vec<Che
     vec![
         Check::pass("mcp_target", redact::text(command)),
         executable,
+        era::check(config, binding),
         Check::skip(REACHABLE, "stdio server: there is nothing to connect to"),
         Check::skip(METADATA, "stdio server: OAuth metadata applies to HTTP servers only"),
     ]

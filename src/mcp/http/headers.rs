@@ -8,7 +8,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::net::{HeaderList, HeaderMap, HeaderName, HeaderValue, header};
+use crate::net::{HeaderList, HeaderMap, HeaderName, HeaderValue, base64, header};
 
 use super::HttpTarget;
 
@@ -234,20 +234,6 @@ fn percent_decoded(text: &str) -> Vec<u8> {
         }
     }
     decoded
-}
-
-/// Standard base64 with padding (RFC 4648 §4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0, |group, b| group << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(group >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
 
 /// `name` with capital letters where words begin: `Mcp-Session-Id`.

@@ -1,10 +1,11 @@
 //! The Streamable HTTP binding.
 //!
 //! One exchange is one POST and its reply; sessions live in the headers that pass through. Invariant:
-//! nothing of a session is remembered between exchanges, no message is sent twice, and the payload
-//! leaves and arrives byte for byte.
+//! the payload leaves and arrives byte for byte, nothing of a session is remembered between exchanges
+//! and no message is sent twice, unless the message's era is not the server's (see `eras`).
 
 mod discovery;
+mod eras;
 mod headers;
 mod observe;
 mod raw_log;
@@ -24,10 +25,12 @@ use std::time::Duration;
 use crate::jsonrpc::{Envelope, Id, Kind};
 use crate::net::{Cancel, Cause, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Uri};
 
+use self::eras::Eras;
 use self::headers::{EVENT_STREAM, JSON, Layers, Purpose, media_type};
 use self::observe::Observed;
 use self::raw_log::RawLog;
 use self::send::{Call, Reply};
+use super::bridge::{Protocol, Tally};
 use super::{Answer, Exchange, Failure, FailureKind, Head, OnEvent, Outcome, Source};
 
 /// Socket time-outs are coarser than deadlines: a time-out this close before one is its expiry.
@@ -60,6 +63,7 @@ pub struct HttpBinding {
     holds_streams: AtomicBool,
     raw_log: RawLog,
     observed: Observed,
+    eras: Eras,
 }
 
 /// Why an exchange got no answer, with the network's own word for it.
@@ -84,6 +88,7 @@ impl HttpBinding {
             delete_headers: headers::built_in(None, None),
             holds_streams: AtomicBool::new(false),
             raw_log: RawLog::default(),
+            eras: Eras::new(false, "main", Duration::from_secs(5), Duration::from_secs(30)),
         }
     }
 
@@ -107,6 +112,34 @@ impl HttpBinding {
         self
     }
 
+    /// Serves connectors of either era on `channel`: `window` and `handshake` bound the tests of the
+    /// server's. Without it, messages pass as they come.
+    pub fn with_bridge(
+        mut self,
+        bridge: bool,
+        channel: &str,
+        window: Duration,
+        handshake: Duration,
+    ) -> HttpBinding {
+        self.eras = Eras::new(bridge, channel, window, handshake);
+        self
+    }
+
+    /// What is known about the server's eras, for status.
+    pub fn protocol(&self) -> Protocol {
+        self.eras.protocol()
+    }
+
+    /// Counters of what bridging did.
+    pub fn tally(&self) -> &Tally {
+        self.eras.tally()
+    }
+
+    /// Takes over what the readiness probe found.
+    pub(in crate::mcp) fn probed(&self, info: &super::probe::ServerInfo) {
+        self.eras.probed(info);
+    }
+
     /// Tells `observer` of every request.
     pub fn with_observer(mut self, observer: Arc<dyn HttpObserver>) -> HttpBinding {
         self.observed = Observed::new(&self.target.url, Some(observer));
@@ -125,6 +158,15 @@ impl HttpBinding {
 
     /// See [`super::Binding::exchange`].
     pub fn exchange(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+        if self.eras.bridges() {
+            self.exchange_across(exchange, on_event)
+        } else {
+            self.forward(exchange, on_event)
+        }
+    }
+
+    /// One exchange as it comes.
+    fn forward(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
         self.exchange_for(Purpose::Forward, exchange, on_event).0
     }
 

@@ -144,7 +144,10 @@ impl<'a> Stream<'a> {
             result_response(id, "{}")
         } else {
             log_refusal(method);
-            error_response(Some(id), METHOD_NOT_FOUND, "Method not found", None)
+            self.binding.eras.tally().refused_request(method);
+            let method: String = method.chars().take(LOGGED_METHOD_CHARS).collect();
+            let text = format!("Method not found: {method} is not available through this tunnel");
+            error_response(Some(id), METHOD_NOT_FOUND, &text, None)
         };
         if self.answers_left == 0 {
             return;

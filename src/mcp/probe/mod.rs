@@ -124,7 +124,7 @@ pub fn run(
             Attempt::Cancelled => return,
         };
         if result != current {
-            log_result(&result);
+            log_result(binding, &result);
             report(&result);
             current = result;
         }
@@ -187,7 +187,7 @@ fn settle(
     session: Option<HeaderList>,
     report: &mut dyn FnMut(&ProbeResult),
 ) -> ProbeResult {
-    log_result(&result);
+    log_result(binding, &result);
     report(&result);
     close(binding, session);
     result
@@ -221,10 +221,7 @@ fn attempt(binding: &HttpBinding, budget: Duration) -> Attempt {
         Verdict::Cancelled => return Attempt::Cancelled,
         Verdict::Failed(text) => return Attempt::Settled(ProbeResult::Failed(text), None),
     };
-    let headers = [("Mcp-Protocol-Version", MODERN_VERSION), ("Mcp-Method", "server/discover")];
-    let headers = headers.into_iter().collect();
-    let (outcome, cause) = exchange(binding, discover_json(), &headers, Deadline::after(budget));
-    let result = match judge::discover(outcome, cause, &origin) {
+    let result = match discover(binding) {
         Verdict::Speaks(info, _) => ProbeResult::Ready(info),
         Verdict::AuthRequired(text) => ProbeResult::AuthRequired(text),
         Verdict::Silent => ProbeResult::Failed(refusal),
@@ -234,6 +231,56 @@ fn attempt(binding: &HttpBinding, budget: Duration) -> Attempt {
         }
     };
     Attempt::Settled(result, None)
+}
+
+/// What a server says to the test of one era.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It speaks it: the negotiated version, or the newest one discovered.
+    Speaks(String),
+    /// It wants authorization first.
+    AuthRequired,
+    /// It answered that it does not.
+    Refuses(String),
+    /// It gave no answer that says anything.
+    Undecided(String),
+}
+
+/// Tests both eras, `initialize` first, and closes the session that this opens.
+pub fn examine(binding: &HttpBinding) -> [Finding; 2] {
+    let deadline = Deadline::after(BUDGET);
+    let origin = binding.origin();
+    let ask = |version: &str| {
+        let (outcome, cause) = exchange(binding, initialize_json(version), &HeaderList::new(), deadline);
+        judge::initialize(outcome, cause, &origin)
+    };
+    let mut verdict = ask(PROTOCOL_VERSION);
+    if let Verdict::Refuses { retry: Some(older), .. } = verdict {
+        verdict = ask(older);
+    }
+    if let Verdict::Speaks(info, session) = &verdict
+        && let Attempt::Settled(_, headers) = welcome(binding, info.clone(), session.clone(), deadline)
+    {
+        close(binding, headers);
+    }
+    let discovered = discover(binding);
+    let found = |verdict| match verdict {
+        Verdict::Speaks(info, _) => Finding::Speaks(info.protocol_version),
+        Verdict::AuthRequired(_) => Finding::AuthRequired,
+        Verdict::Refuses { text, .. } => Finding::Refuses(text),
+        Verdict::Refused(_) => Finding::Undecided("connection refused".to_owned()),
+        Verdict::Silent => Finding::Undecided("timeout".to_owned()),
+        Verdict::Cancelled => Finding::Undecided("canceled".to_owned()),
+        Verdict::Failed(text) => Finding::Undecided(text),
+    };
+    [found(verdict), found(discovered)]
+}
+
+fn discover(binding: &HttpBinding) -> Verdict {
+    let headers = [("Mcp-Protocol-Version", MODERN_VERSION), ("Mcp-Method", "server/discover")];
+    let headers = headers.into_iter().collect();
+    let (outcome, cause) = exchange(binding, discover_json(), &headers, Deadline::after(BUDGET));
+    judge::discover(outcome, cause, &binding.origin())
 }
 
 /// Completes a handshake that the server accepted. Its answer to the notification decides nothing.
@@ -311,7 +358,10 @@ fn log_start(binding: &HttpBinding) {
     log::info!(target: "mcpclient", transport = "http-streamable", target:% = binding.origin(); "Probing MCP server");
 }
 
-fn log_result(result: &ProbeResult) {
+fn log_result(binding: &HttpBinding, result: &ProbeResult) {
+    if let ProbeResult::Ready(info) = result {
+        binding.probed(info);
+    }
     match result {
         ProbeResult::Ready(info) => log_ready(info),
         ProbeResult::TimedOut(error) => {

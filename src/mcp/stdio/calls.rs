@@ -53,6 +53,8 @@ pub(super) enum Role {
     Plain,
     /// `subscriptions/listen`: stays open, its notifications name it.
     Listen,
+    /// `server/discover`, whose answer tells how the child must be spoken to.
+    Discover,
     /// An `initialize` that is nothing but a call; it must not be cancelled.
     Initialize,
     /// An `initialize` whose answer decides about the child.
@@ -137,6 +139,7 @@ impl Calls {
         self.next += 1;
         let wire_id = match caller_id {
             Some(id) => choose(&self.ids, id.as_json(), "tc-x-", self.only_private),
+            None if role == Role::Discover => choose(&self.ids, "", "tc-probe-", true),
             None => choose(&self.ids, "", "tc-init-", true),
         };
         let token = token.map(|caller| Token {

@@ -9,8 +9,8 @@ use crate::jsonrpc::{Envelope, Id, Kind, Message, Splice, single_line, splice};
 use crate::net::HeaderList;
 
 use super::calls::Wire;
-use super::era::{self, Era};
-use super::peek;
+use crate::mcp::era::{self, Era};
+use crate::mcp::peek;
 
 /// A message that was looked at once, before any lock is taken.
 pub(super) struct Draft<'a> {
@@ -24,6 +24,10 @@ pub(super) struct Draft<'a> {
     pub(super) params: Option<&'a RawValue>,
     /// Its progress token's JSON text.
     pub(super) token: Option<&'a RawValue>,
+    /// It was translated from the other era.
+    pub(super) crossed: bool,
+    /// The level of log messages that its connector wants.
+    pub(super) log_level: Option<usize>,
     line: Vec<u8>,
 }
 
@@ -74,7 +78,17 @@ impl<'a> Draft<'a> {
                 .and_then(|meta| peek::member(meta, "progressToken"))
                 .filter(|token| Id::from_raw(token).is_some())
         };
-        Draft { message, class, era, params, token, line: line(json) }
+        Draft { message, class, era, params, token, crossed: false, log_level: None, line: line(json) }
+    }
+
+    /// A message that was translated for a child of the era `target`.
+    pub(super) fn crossed(message: &'a Message, target: Era, log_level: Option<usize>) -> Draft<'a> {
+        Draft { era: target, crossed: true, log_level, ..Draft::new(message, &HeaderList::new()) }
+    }
+
+    /// Whether its answer is made of what the child says of itself.
+    pub(super) fn needs_discovery(&self) -> bool {
+        matches!(self.message.method(), "initialize" | "logging/setLevel")
     }
 
     /// Whether no response is due.

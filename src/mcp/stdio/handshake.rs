@@ -1,18 +1,14 @@
 //! The `initialize` exchanges that the binding makes on its own, and how their answers read.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
-use super::era::LEGACY_VERSIONS;
-use super::peek;
+use crate::mcp::bridge::Editor;
+use crate::mcp::bridge::own;
+use crate::mcp::era::LEGACY_VERSIONS;
+use crate::mcp::peek;
 
 /// Written after a successful handshake when no connector did.
 pub(super) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-/// JSON-RPC: invalid params; what servers answer to a version they do not know.
-const INVALID_PARAMS: i64 = -32602;
-/// Names from a server are cut to this many characters in logs.
-const MAX_LOGGED_CHARS: usize = 64;
 
 /// The attempts of one handshake of our own, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +17,21 @@ pub(super) enum Stage {
     Replay,
     /// With parameters of our own.
     Synthetic,
+    /// With what a message of the other era says of its connector.
+    Bridge,
     /// With another version than the one that was refused.
     OtherVersion,
 }
 
 /// What to try when `error` refused `stage`; `None` when there is nothing left.
-pub(super) fn next_attempt(stage: Stage, error: &RawValue) -> Option<(Stage, String)> {
+pub(super) fn next_attempt(stage: Stage, params: &str, error: &RawValue) -> Option<(Stage, String)> {
     match stage {
         Stage::Replay => Some((Stage::Synthetic, synthetic_params(LEGACY_VERSIONS[0]))),
-        Stage::Synthetic => {
-            let version = offered_version(error)?;
-            Some((Stage::OtherVersion, synthetic_params(version)))
+        Stage::Synthetic | Stage::Bridge => {
+            let version = own::other_legacy_version(error)?;
+            let mut params = Editor::of(params)?;
+            params.set("protocolVersion", format!("\"{version}\""));
+            Some((Stage::OtherVersion, params.finish()))
         }
         Stage::OtherVersion => None,
     }
@@ -57,14 +57,9 @@ pub(super) fn cancellation(id: &str) -> String {
     )
 }
 
-/// The numeric code of a JSON-RPC error object.
-pub(super) fn error_code(error: &RawValue) -> Option<i64> {
-    peek::member(error, "code")?.get().parse().ok()
-}
-
 /// `protocolVersion` of an `initialize` result, for logs and status.
 pub(super) fn protocol_version(result: &RawValue) -> Option<String> {
-    peek::member(result, "protocolVersion").and_then(peek::string).map(clipped)
+    peek::member(result, "protocolVersion").and_then(peek::string).map(own::clipped)
 }
 
 /// A member of `serverInfo` of an `initialize` result, for logs and status.
@@ -72,12 +67,16 @@ pub(super) fn server_info(result: &RawValue, member: &str) -> Option<String> {
     peek::member(result, "serverInfo")
         .and_then(|info| peek::member(info, member))
         .and_then(peek::string)
-        .map(clipped)
+        .map(own::clipped)
 }
 
-/// A text from outside, short enough for a log.
-pub(super) fn clipped(text: Cow<'_, str>) -> String {
-    text.chars().take(MAX_LOGGED_CHARS).collect()
+/// The same of a `server/discover` result.
+pub(super) fn discovered_info(result: &RawValue, member: &str) -> Option<String> {
+    peek::member(result, "_meta")
+        .and_then(|meta| peek::member(meta, own::meta::SERVER_INFO))
+        .and_then(|info| peek::member(info, member))
+        .and_then(peek::string)
+        .map(own::clipped)
 }
 
 fn synthetic_params(version: &str) -> String {
@@ -85,21 +84,6 @@ fn synthetic_params(version: &str) -> String {
         r#"{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"tunnel-client","version":"{}"}}}}"#,
         crate::VERSION
     )
-}
-
-/// The version to try after a refusal: the newest of those the server names, or the oldest of all when
-/// it merely disliked the parameters.
-fn offered_version(error: &RawValue) -> Option<&'static str> {
-    let supported = peek::member(error, "data")
-        .and_then(|data| peek::member(data, "supported"))
-        .and_then(|list| serde_json::from_str::<Vec<String>>(list.get()).ok());
-    match supported {
-        Some(list) => {
-            LEGACY_VERSIONS.into_iter().find(|version| list.iter().any(|offered| offered == version))
-        }
-        None if error_code(error) == Some(INVALID_PARAMS) => LEGACY_VERSIONS.last().copied(),
-        None => None,
-    }
 }
 
 #[cfg(test)]
@@ -113,19 +97,28 @@ mod tests {
     #[test]
     fn a_refused_handshake_is_repeated_with_what_the_server_may_like_better() {
         let refused = error(r#"{"code":-32000,"message":"no"}"#);
-        assert!(matches!(next_attempt(Stage::Replay, &refused), Some((Stage::Synthetic, _))));
-        assert_eq!(next_attempt(Stage::Synthetic, &refused), None);
-        let (stage, params) =
-            next_attempt(Stage::Synthetic, &error(r#"{"code":-32602,"message":""}"#)).unwrap();
+        assert!(matches!(next_attempt(Stage::Replay, "{}", &refused), Some((Stage::Synthetic, _))));
+        assert_eq!(next_attempt(Stage::Synthetic, r#"{"protocolVersion":"x","a":1.0}"#, &refused), None);
+        let (stage, params) = next_attempt(
+            Stage::Synthetic,
+            r#"{"protocolVersion":"x","a":1.0}"#,
+            &error(r#"{"code":-32602,"message":""}"#),
+        )
+        .unwrap();
         assert_eq!(stage, Stage::OtherVersion);
         assert!(params.contains("2024-11-05"));
         let listed = error(
             r#"{"code":-32022,"message":"","data":{"supported":["2024-11-05","2025-03-26","2099-01-01"]}}"#,
         );
-        assert!(next_attempt(Stage::Synthetic, &listed).unwrap().1.contains("2025-03-26"));
+        assert!(
+            next_attempt(Stage::Synthetic, r#"{"protocolVersion":"x","a":1.0}"#, &listed)
+                .unwrap()
+                .1
+                .contains("2025-03-26")
+        );
         let modern = error(r#"{"code":-32602,"message":"","data":{"supported":["2026-07-28"]}}"#);
-        assert_eq!(next_attempt(Stage::Synthetic, &modern), None);
-        assert_eq!(next_attempt(Stage::OtherVersion, &listed), None);
+        assert_eq!(next_attempt(Stage::Synthetic, r#"{"protocolVersion":"x","a":1.0}"#, &modern), None);
+        assert_eq!(next_attempt(Stage::OtherVersion, "{}", &listed), None);
     }
 
     #[test]

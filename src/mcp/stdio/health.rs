@@ -16,15 +16,18 @@ pub enum EndReason {
     HandshakeTimeout,
     /// It could not be started.
     SpawnFailed,
+    /// It ended when it was asked whether it speaks the era without handshakes.
+    ProbeExit,
 }
 
 /// All of them, in the order of [`HealthReport::restarts_by_reason`].
-const REASONS: [EndReason; 5] = [
+const REASONS: [EndReason; 6] = [
     EndReason::Exit,
     EndReason::StdoutClosed,
     EndReason::StdinFailed,
     EndReason::HandshakeTimeout,
     EndReason::SpawnFailed,
+    EndReason::ProbeExit,
 ];
 
 /// A snapshot.
@@ -76,6 +79,7 @@ impl EndReason {
             EndReason::StdinFailed => "stdin_failed",
             EndReason::HandshakeTimeout => "handshake_timeout",
             EndReason::SpawnFailed => "spawn_failed",
+            EndReason::ProbeExit => "probe_exit",
         }
     }
 }

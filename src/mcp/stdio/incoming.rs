@@ -9,21 +9,16 @@ use crate::jsonrpc::{Envelope, Id, METHOD_NOT_FOUND, Splice, error_response, res
 use crate::net::long;
 
 use super::calls::{Call, Match, Progress, Role};
-use super::era::is_modern_version;
-use super::handshake;
 use super::mailbox::Mailbox;
 use super::notice::Notice;
-use super::peek;
 use super::session::{Mode, Session};
+use crate::mcp::bridge::own;
+use crate::mcp::peek;
 
 /// Methods of refused requests that are told apart in the log, per child.
 const MAX_REFUSED_METHODS: usize = 16;
 /// Where a notification names the `subscriptions/listen` that it belongs to.
 const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
-/// Codes that only servers of the modern era use: header mismatch, missing capability.
-const MODERN_CODES: [i64; 2] = [-32020, -32021];
-/// Unsupported protocol version.
-const UNSUPPORTED_VERSION: i64 = -32022;
 
 /// A message for one worker.
 pub(super) struct Delivery {
@@ -35,15 +30,15 @@ pub(super) struct Delivery {
 
 impl Session {
     /// A response of the child; the call that it answers, which is no longer in the table.
-    pub(super) fn on_response(&mut self, envelope: &Envelope<'_>, now: Instant) -> Option<Call> {
+    pub(super) fn on_response(&mut self, envelope: &Envelope<'_>, json: &str, now: Instant) -> Option<Call> {
         let id = envelope.id.as_ref()?;
         match self.calls.answer(id.as_json()) {
-            Match::Call(call) => {
-                if let Role::Handshake { .. } = call.role {
-                    self.on_handshake_answer(&call, envelope, now);
-                } else if call.modern && self.mode == Mode::Unknown && shows_modern(envelope) {
-                    self.mode = Mode::Modern;
-                    self.wake_gate = true;
+            Match::Call(mut call) => {
+                match call.role {
+                    Role::Handshake { .. } => self.on_handshake_answer(&mut call, envelope, json, now),
+                    Role::Discover => self.on_discovery(&call, envelope, json, now),
+                    _ if call.modern && self.mode == Mode::Unknown => self.on_first_modern_answer(envelope),
+                    _ => {}
                 }
                 Some(call)
             }
@@ -123,7 +118,7 @@ impl Session {
             self.push_own(&result_response(id, "{}"));
             return;
         }
-        let method = handshake::clipped(method.into());
+        let method = own::clipped(method.into());
         let text = format!("Method not found: {method} is not available through this tunnel");
         self.push_own(&error_response(Some(id), METHOD_NOT_FOUND, &text, None));
         let first =
@@ -164,25 +159,4 @@ fn replaced(json: &str, value: &RawValue, text: &str) -> String {
         return json.to_owned();
     }
     splice(json, Splice::replace(json, value, text).into_iter().collect())
-}
-
-/// Whether an answer to a message of the modern era proves that the child speaks it.
-fn shows_modern(envelope: &Envelope<'_>) -> bool {
-    if let Some(error) = envelope.error {
-        let code = handshake::error_code(error);
-        if code.is_some_and(|code| MODERN_CODES.contains(&code)) {
-            return true;
-        }
-        return code == Some(UNSUPPORTED_VERSION)
-            && peek::member(error, "data")
-                .and_then(|data| peek::member(data, "supported"))
-                .and_then(|list| serde_json::from_str::<Vec<String>>(list.get()).ok())
-                .is_none_or(|list| list.iter().any(|version| is_modern_version(version)));
-    }
-    let Some(result) = envelope.result else { return false };
-    let [kind, versions] = peek::members(result.get(), ["resultType", "supportedVersions"]);
-    match versions.and_then(|list| serde_json::from_str::<Vec<String>>(list.get()).ok()) {
-        Some(versions) => versions.iter().any(|version| is_modern_version(version)),
-        None => kind.is_some_and(|kind| peek::string(kind).is_some()),
-    }
 }

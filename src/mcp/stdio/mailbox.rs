@@ -28,6 +28,7 @@ struct State {
     /// How long the worker has been waited for since it was last on time.
     waited: Duration,
     outcome: Option<Outcome>,
+    again: bool,
     /// Nothing more is taken in: there is an outcome, or nobody waits any more.
     closed: bool,
     /// Threads blocked on `changed`: without any, notifying would be a system call for nothing.
@@ -41,6 +42,8 @@ pub(super) enum Mail {
     Event(String),
     /// The end.
     Outcome(Outcome),
+    /// The message has to be brought in once more.
+    Again,
     /// The deadline passed.
     TimedOut,
 }
@@ -57,6 +60,9 @@ impl Mailbox {
                 }
                 self.wake(&state);
                 return Mail::Event(event);
+            }
+            if state.again {
+                return Mail::Again;
             }
             if let Some(outcome) = state.outcome.take() {
                 return Mail::Outcome(outcome);
@@ -109,6 +115,16 @@ impl Mailbox {
         if !state.closed {
             state.closed = true;
             state.outcome = Some(outcome);
+            self.wake(&state);
+        }
+    }
+
+    /// Sends the worker back to where it came from.
+    pub(super) fn send_back(&self) {
+        let mut state = self.lock();
+        if !state.closed {
+            state.closed = true;
+            state.again = true;
             self.wake(&state);
         }
     }

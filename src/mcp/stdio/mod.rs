@@ -4,11 +4,12 @@
 //! reader thread → `Mailbox` → `exchange`. Invariant: an exchange returns no later than its deadline,
 //! and a child that hangs, dies or talks nonsense costs at most the calls that it was given.
 
+mod across;
 mod assemble;
 mod calls;
 mod child;
 mod draft;
-mod era;
+mod eras;
 mod handshake;
 mod handshaking;
 mod health;
@@ -18,7 +19,6 @@ mod mailbox;
 mod notice;
 mod outbox;
 mod outcomes;
-mod peek;
 mod pipe;
 mod session;
 mod shared;
@@ -29,19 +29,24 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::jsonrpc::Kind;
+use crate::jsonrpc::{Kind, Message};
 use crate::net::{Cancel, CancelGuard, Deadline};
 
+use super::bridge::{ChildProtocol, Protocol, Tally, complete, own};
+use super::era::Era;
 use super::{Event, Exchange, FailureKind, Head, OnEvent, Outcome, Source};
 
+use across::Crossed;
 use child::Child;
 use draft::Draft;
+use eras::Crossing;
 use health::Health;
 use mailbox::{Mail, Mailbox};
 use notice::Tag;
@@ -51,7 +56,6 @@ use shared::Shared;
 use supervisor::Supervisor;
 
 pub use health::{EndReason, HealthReport};
-pub use session::Mode as ChildMode;
 pub use stderr::Redactor;
 
 /// Longest time that a binding which is merely dropped takes to end its child.
@@ -74,6 +78,10 @@ pub struct StdioTarget {
     /// Initialise the child before anything else reaches it, and answer for it what it was asked
     /// already. Off: messages pass as they come.
     pub lifecycle_care: bool,
+    /// Translate messages of the era that the child does not speak.
+    pub bridge: bool,
+    /// How long the child may take to answer `server/discover`.
+    pub probe_window: Duration,
     /// How long the child may take to answer `initialize`.
     pub handshake_timeout: Duration,
     /// Pause before the first restart.
@@ -101,6 +109,8 @@ impl StdioTarget {
             max_message_bytes: 64 * 1024 * 1024,
             max_pending: 256,
             lifecycle_care: true,
+            bridge: true,
+            probe_window: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(30),
             restart_min: Duration::from_millis(500),
             restart_max: Duration::from_secs(30),
@@ -137,6 +147,8 @@ impl StdioBinding {
         let tag = Tag { channel: target.channel.clone(), command };
         let settings = Settings {
             lifecycle_care: target.lifecycle_care,
+            bridge: target.bridge,
+            probe_window: target.probe_window,
             handshake_limit: target.handshake_timeout,
             max_queued: target.max_pending,
         };
@@ -225,23 +237,48 @@ impl StdioBinding {
         self.health.report()
     }
 
-    /// What is known about the running child.
-    pub fn protocol(&self) -> ChildProtocol {
+    /// What is known about the eras of the server, for status.
+    pub fn protocol(&self) -> Protocol {
+        let health = self.health.report();
+        let restarts = health.restarts_by_reason.iter().map(|(_, count)| count).sum();
         self.shared.with(|session| {
-            let result = session.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
-            ChildProtocol {
-                mode: session.mode,
-                handshake: match (&session.handshake, session.mode, session.failed_handshake) {
-                    (Some(_), _, _) => "running",
-                    (None, Mode::Legacy, _) => "done",
-                    (None, _, Some(_)) => "failed",
-                    (None, _, None) => "none",
+            let known = &session.knowledge;
+            let initialized = session.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            let discovered = known.discovered.as_deref().and_then(|text| serde_json::from_str(text).ok());
+            let info = |member| match session.mode {
+                Mode::Modern => discovered.and_then(|result| handshake::discovered_info(result, member)),
+                _ => initialized.and_then(|result| handshake::server_info(result, member)),
+            };
+            Protocol {
+                bridge: session.settings.bridge,
+                speaks_legacy: known.legacy,
+                speaks_modern: known.modern,
+                protocol_version: match session.mode {
+                    Mode::Modern => Some(own::MODERN_VERSION.to_owned()),
+                    _ => session.negotiated(),
                 },
-                protocol_version: result.and_then(handshake::protocol_version),
-                server_name: result.and_then(|result| handshake::server_info(result, "name")),
-                server_version: result.and_then(|result| handshake::server_info(result, "version")),
+                server_name: info("name"),
+                server_version: info("version"),
+                last_transition: known.changed,
+                child: Some(ChildProtocol {
+                    mode: session.mode.label(),
+                    handshake: match (&session.handshake, session.mode, session.failed_handshake) {
+                        (Some(_), Mode::Unknown, _) => "running",
+                        (_, Mode::Legacy, _) => "done",
+                        (_, Mode::Unknown, Some(_)) => "failed",
+                        _ => "none",
+                    },
+                    generation: health.generation,
+                    restarts,
+                }),
+                bridge_sessions: None,
             }
         })
+    }
+
+    /// Counters of what bridging and lifecycle care did.
+    pub fn tally(&self) -> &Tally {
+        &self.shared.tally
     }
 
     /// The command line, for display.
@@ -265,15 +302,62 @@ impl StdioBinding {
         if exchange.message.kind() == Kind::Response {
             return failed(Source::ClientInternal, FailureKind::Unknown);
         }
-        let mut draft = Draft::new(exchange.message, exchange.headers);
+        let (completed, crossed) = (OnceCell::new(), OnceCell::new());
+        loop {
+            let mut draft = Draft::new(completed.get().unwrap_or(exchange.message), exchange.headers);
+            if self.target.bridge
+                && draft.era == Era::Modern
+                && let Some(message) = complete::body(draft.message, exchange.headers)
+                && let Ok(message) = Message::parse(message)
+            {
+                draft = Draft::new(completed.get_or_init(|| message), exchange.headers);
+            }
+            let original = draft.message;
+            let mut cross = |crossing: &Crossing| {
+                let translated = self.cross(original, crossing)?;
+                let translated: &Crossed = crossed.get_or_init(|| translated);
+                Ok(Draft::crossed(&translated.message, translated.target(), translated.log_level))
+            };
+            let mailbox = Arc::new(Mailbox::default());
+            let sequence =
+                match self.shared.admit(&mut draft, &mailbox, exchange.deadline, entered, &mut cross) {
+                    Ok(sequence) => sequence,
+                    Err(outcome) => return outcome,
+                };
+            // Whatever comes next, a panic in `on_event` included: nobody waits any more.
+            let pending = Pending { shared: &self.shared, mailbox: &mailbox, sequence, done: false };
+            match crossed.get().filter(|_| draft.crossed) {
+                Some(crossed) => {
+                    let mut first = Some(pending);
+                    let wait = |message: &Message, on_event: OnEvent<'_>| match first.take() {
+                        Some(pending) => {
+                            pending.wait(exchange.deadline, on_event).unwrap_or(Outcome::Expired)
+                        }
+                        None => self.once(message, crossed.target(), exchange.deadline, on_event),
+                    };
+                    return self.cross_back(exchange, crossed, wait, on_event);
+                }
+                None => {
+                    if let Some(outcome) = pending.wait(exchange.deadline, on_event) {
+                        return outcome;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One exchange of a message that was translated already.
+    fn once(&self, message: &Message, target: Era, deadline: Deadline, on_event: OnEvent<'_>) -> Outcome {
+        let mut draft = Draft::crossed(message, target, None);
         let mailbox = Arc::new(Mailbox::default());
-        let sequence = match self.shared.admit(&mut draft, &mailbox, exchange.deadline, entered) {
-            Ok(sequence) => sequence,
-            Err(outcome) => return outcome,
-        };
-        // Whatever comes next, a panic in `on_event` included: nobody waits any more.
-        let pending = Pending { shared: &self.shared, mailbox: &mailbox, sequence, done: false };
-        pending.wait(exchange.deadline, on_event)
+        let mut cross = |_: &Crossing| Err(failed(Source::ClientInternal, FailureKind::Unknown));
+        match self.shared.admit(&mut draft, &mailbox, deadline, &mut || {}, &mut cross) {
+            Ok(sequence) => {
+                let pending = Pending { shared: &self.shared, mailbox: &mailbox, sequence, done: false };
+                pending.wait(deadline, on_event).unwrap_or(Outcome::Expired)
+            }
+            Err(outcome) => outcome,
+        }
     }
 }
 
@@ -286,16 +370,21 @@ struct Pending<'a> {
 }
 
 impl Pending<'_> {
-    fn wait(mut self, deadline: Deadline, on_event: OnEvent<'_>) -> Outcome {
+    /// The outcome; `None` when the message has to be brought in once more.
+    fn wait(mut self, deadline: Deadline, on_event: OnEvent<'_>) -> Option<Outcome> {
         let head = Head::bare(200);
         loop {
             match self.mailbox.take(deadline) {
                 Mail::Event(json) => on_event(Event { head: &head, json: &json }),
                 Mail::Outcome(outcome) => {
                     self.done = true;
-                    return outcome;
+                    return Some(outcome);
                 }
-                Mail::TimedOut => return Outcome::Expired,
+                Mail::Again => {
+                    self.done = true;
+                    return None;
+                }
+                Mail::TimedOut => return Some(Outcome::Expired),
             }
         }
     }
@@ -318,21 +407,6 @@ impl Drop for StdioBinding {
     fn drop(&mut self) {
         self.stop(Deadline::after(DROP_PATIENCE));
     }
-}
-
-/// What is known about the running child, for status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildProtocol {
-    /// How it must be spoken to.
-    pub mode: ChildMode,
-    /// `none`, `running`, `done` or `failed`.
-    pub handshake: &'static str,
-    /// What it chose.
-    pub protocol_version: Option<String>,
-    /// What it calls itself.
-    pub server_name: Option<String>,
-    /// Its version.
-    pub server_version: Option<String>,
 }
 
 impl StartError {

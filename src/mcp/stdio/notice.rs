@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
+use crate::mcp::bridge::{Direction, Tally};
+
 /// Names a child in logs.
 #[derive(Clone, Debug)]
 pub(super) struct Tag {
@@ -29,6 +31,17 @@ pub(super) enum Notice {
     AnsweredFromCache { client_name: Option<String>, capabilities_differ: bool },
     /// A handshake was refused (with the error's code) or stayed unanswered (without).
     HandshakeFailed { trigger: &'static str, error_code: Option<i64>, elapsed: Duration },
+    /// A test of an era ended: its method, and how.
+    Probed(&'static str, &'static str),
+    /// The server's era is known.
+    EraDetermined {
+        era: &'static str,
+        protocol_version: Option<String>,
+        evidence: &'static str,
+        elapsed: Duration,
+    },
+    /// The first message was translated in this direction.
+    BridgeActive(Direction),
     /// A request of the server was answered with an error.
     RefusedRequest { method: String, first: bool },
     /// Something that names no call was dropped.
@@ -36,8 +49,24 @@ pub(super) enum Notice {
 }
 
 impl Notice {
+    fn count(&self, tally: &Tally) {
+        match self {
+            Notice::Initialized { trigger, .. } => {
+                tally.handshake(trigger, "ok");
+                tally.probe("initialize", "supported");
+            }
+            Notice::HandshakeFailed { trigger, error_code, .. } => {
+                tally.handshake(trigger, if error_code.is_some() { "error" } else { "timeout" });
+            }
+            Notice::Probed(method, result) => tally.probe(method, result),
+            Notice::RefusedRequest { method, .. } => tally.refused_request(method),
+            _ => {}
+        }
+    }
+
     /// Writes the event.
-    pub(super) fn log(&self, tag: &Tag, generation: u64) {
+    pub(super) fn log(&self, tag: &Tag, generation: u64, tally: &Tally) {
+        self.count(tally);
         let channel = tag.channel.as_str();
         match self {
             Notice::Initialized { trigger, protocol_version, server_name, elapsed } => info!(
@@ -47,6 +76,21 @@ impl Notice {
                 elapsed_ms = millis(*elapsed);
                 "stdio MCP child initialized"
             ),
+            Notice::Probed(..) => {}
+            Notice::EraDetermined { era, protocol_version, evidence, elapsed } => info!(
+                target: "mcpclient", transport = "stdio", channel, child_generation = generation,
+                era = *era, protocol_version = protocol_version.as_deref().unwrap_or_default(),
+                evidence = *evidence, elapsed_ms = millis(*elapsed);
+                "mcp server era determined"
+            ),
+            Notice::BridgeActive(direction) => {
+                let (connector_era, server_era) = direction.eras();
+                info!(
+                    target: "mcpclient", transport = "stdio", channel, child_generation = generation,
+                    connector_era, server_era;
+                    "protocol bridge active"
+                );
+            }
             Notice::InitializedOnBehalf => info!(
                 target: "mcpclient", transport = "stdio", channel, child_generation = generation;
                 "sent notifications/initialized on behalf of connector"

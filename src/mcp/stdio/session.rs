@@ -14,14 +14,15 @@ use crate::net::Deadline;
 
 use super::calls::{Call, Calls, Role, Wire};
 use super::draft::{Class, Draft, line};
-use super::era::Era;
+use super::eras::{Crossing, Knowledge};
 use super::handshake;
 use super::handshaking::{Handshake, HandshakeFailure};
 use super::mailbox::Mailbox;
 use super::notice::Notice;
 use super::outbox::{Line, Outbox, Purpose};
 use super::outcomes::{broken, child_unavailable, failed, handshake_failed};
-use super::peek;
+use crate::mcp::era::Era;
+use crate::mcp::peek;
 
 /// How long one command waits for a child to come back.
 const RESTART_PATIENCE: Duration = Duration::from_secs(5);
@@ -55,7 +56,11 @@ pub(super) struct Session {
     /// `notifications/initialized` is on its way or written.
     pub(super) initialized_written: bool,
     /// The `initialize` result of this child.
-    pub(super) result: Option<Box<str>>,
+    pub(super) result: Option<Arc<str>>,
+    /// What is known about the eras of the server.
+    pub(super) knowledge: Knowledge,
+    /// Workers whose messages have to be looked at again.
+    pub(super) again: Vec<Arc<Mailbox>>,
     /// The last parameters that a child accepted, kept when it ends.
     pub(super) accepted_params: Option<Box<str>>,
     /// Methods of this child's requests that have been refused.
@@ -79,6 +84,10 @@ pub(super) struct Session {
 pub(super) struct Settings {
     /// Initialise children and keep them initialised.
     pub(super) lifecycle_care: bool,
+    /// Translate messages of the other era.
+    pub(super) bridge: bool,
+    /// How long a child may take to answer `server/discover`.
+    pub(super) probe_window: Duration,
     /// How long a child may take to answer `initialize`.
     pub(super) handshake_limit: Duration,
     /// Messages that may wait for the child's stdin.
@@ -100,13 +109,24 @@ pub(super) enum Phase {
 
 /// How a child must be spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(super) enum Mode {
     /// Nothing proves it yet.
     Unknown,
     /// It was initialised.
     Legacy,
     /// It answered a message of the era without handshakes.
     Modern,
+}
+
+impl Mode {
+    /// The word for status.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Mode::Unknown => "none",
+            Mode::Legacy => "legacy",
+            Mode::Modern => "modern",
+        }
+    }
 }
 
 /// A worker on its way in.
@@ -117,6 +137,8 @@ pub(super) struct Visitor {
     /// When it stops waiting for what only the lifecycle needs.
     lifecycle_until: Instant,
     restart_until: Option<Instant>,
+    /// Its own message is the test that runs: the name of the call.
+    pub(super) test: Option<u64>,
     turn: Option<u64>,
     /// The handshake that it waits for, and whose.
     handshake: Option<(u64, u64)>,
@@ -128,6 +150,8 @@ pub(super) enum Step {
     Queued(Option<u64>),
     /// Done without the child.
     Done(Outcome),
+    /// To be translated for the child first.
+    Cross(Crossing),
     /// Look again after a change, at this moment at the latest.
     Wait(Option<Instant>),
 }
@@ -155,6 +179,8 @@ impl Session {
             failed_handshake: None,
             initialized_written: false,
             result: None,
+            knowledge: Knowledge::default(),
+            again: Vec::new(),
             accepted_params: None,
             refused_methods: BTreeSet::new(),
             silent_handshakes: 0,
@@ -177,7 +203,7 @@ impl Session {
                 instant - ANSWER_MARGIN.min(left / 2)
             }
         };
-        Visitor { deadline, lifecycle_until, restart_until: None, turn: None, handshake: None }
+        Visitor { deadline, lifecycle_until, restart_until: None, test: None, turn: None, handshake: None }
     }
 
     /// Takes the worker's message as far as it gets now.
@@ -195,7 +221,11 @@ impl Session {
             && self.phase != Phase::Stopped
             && (generation != self.generation || self.phase != Phase::Running)
         {
-            return Step::Done(broken(FailureKind::Eof));
+            if !self.ended_by_test(generation) {
+                return Step::Done(broken(FailureKind::Eof));
+            }
+            visitor.handshake = None;
+            visitor.test = None;
         }
         match self.phase {
             Phase::Idle => return Step::Done(failed(Source::ClientInternal, FailureKind::Unknown)),
@@ -204,8 +234,13 @@ impl Session {
             Phase::Running => {}
         }
         self.expire_handshake(now);
-        if let Some(outcome) = self.local_answer(draft) {
+        if let Some(outcome) = self.known_answer(visitor, draft, now).or_else(|| self.local_answer(draft)) {
             return Step::Done(outcome);
+        }
+        if let Some(crossing) = self.crossing(draft) {
+            self.announce_bridge(crossing.direction);
+            self.queue_up(visitor);
+            return Step::Cross(crossing);
         }
         if self.turns.front().is_some_and(|front| visitor.turn != Some(*front)) {
             let hold = if self.must_wait_for_handshake(draft) { Hold::Handshake } else { Hold::Room };
@@ -222,7 +257,11 @@ impl Session {
 
     /// Whether something is to be done once the lock is released.
     pub(super) fn needs_attention(&self) -> bool {
-        self.wake_gate || self.wake_writer || self.give_child_up || !self.notices.is_empty()
+        self.wake_gate
+            || self.wake_writer
+            || self.give_child_up
+            || !self.notices.is_empty()
+            || !self.again.is_empty()
     }
 
     /// The worker goes, whatever became of its message.
@@ -255,7 +294,9 @@ impl Session {
             (Class::Initialized, Mode::Unknown) => accepted(),
             (Class::Initialized, Mode::Legacy) if self.initialized_written => accepted(),
             // There is nothing yet that it could refer to.
-            (Class::Notification, Mode::Unknown) if draft.era != Era::Modern => accepted(),
+            (Class::Notification, Mode::Unknown) if draft.era != Era::Modern || self.settings.bridge => {
+                accepted()
+            }
             _ => None,
         }
     }
@@ -271,7 +312,7 @@ impl Session {
             .and_then(|params| peek::member(params, "clientInfo"))
             .and_then(|info| peek::member(info, "name"))
             .and_then(peek::string)
-            .map(handshake::clipped);
+            .map(crate::mcp::bridge::own::clipped);
         let capabilities_differ = draft.params.and_then(|params| extensions(params.get()))
             != self.accepted_params.as_deref().and_then(extensions);
         self.notices.push(Notice::AnsweredFromCache { client_name, capabilities_differ });
@@ -279,6 +320,9 @@ impl Session {
     }
 
     fn must_wait_for_handshake(&self, draft: &Draft<'_>) -> bool {
+        if self.awaits_era(draft) {
+            return true;
+        }
         if !self.settings.lifecycle_care || self.mode != Mode::Unknown {
             return false;
         }
@@ -289,11 +333,13 @@ impl Session {
         }
     }
 
-    fn hold(&mut self, visitor: &mut Visitor, hold: &Hold, draft: &Draft<'_>, now: Instant) -> Step {
+    fn hold(&mut self, visitor: &mut Visitor, hold: &Hold, draft: &mut Draft<'_>, now: Instant) -> Step {
         let until = match hold {
             Hold::Room => visitor.deadline.instant(),
             Hold::Handshake => {
-                let needs_handshake = draft.era != Era::Modern && draft.class != Class::Initialize;
+                let needs_handshake = (draft.era != Era::Modern || self.settings.bridge)
+                    && draft.class != Class::Initialize
+                    && self.mode == Mode::Unknown;
                 if let (Some((_, waited)), Some((number, failure))) =
                     (visitor.handshake, self.failed_handshake)
                     && needs_handshake
@@ -305,7 +351,7 @@ impl Session {
                     return Step::Done(handshake_failed(HandshakeFailure::Silent));
                 }
                 if self.handshake.is_none() {
-                    self.start_handshake(now);
+                    self.start_for(visitor, draft, now);
                 }
                 let running = self.handshake.as_ref();
                 visitor.handshake =
@@ -356,8 +402,10 @@ impl Session {
             self.push(bytes, Purpose::Notification(Arc::clone(mailbox)));
             return None;
         }
-        let starts =
-            self.settings.lifecycle_care && draft.class == Class::Initialize && self.mode == Mode::Unknown;
+        self.set_level(draft.log_level);
+        let starts = (self.settings.lifecycle_care || self.settings.bridge)
+            && draft.class == Class::Initialize
+            && self.mode == Mode::Unknown;
         let role = match &draft.class {
             _ if starts => {
                 let params = draft.params.map(|params| Box::from(params.get())).unwrap_or_default();
@@ -473,6 +521,7 @@ impl Session {
         self.failed_handshake = None;
         self.initialized_written = false;
         self.result = None;
+        self.knowledge.next_child();
         self.refused_methods.clear();
         self.silent_handshakes = 0;
         self.give_child_up = false;
@@ -489,6 +538,12 @@ impl Session {
         self.handshake = None;
         self.wake_gate = true;
         self.wake_writer = true;
+    }
+
+    /// The revision that the child chose.
+    pub(super) fn negotiated(&self) -> Option<String> {
+        let result = serde_json::from_str(self.result.as_deref()?).ok()?;
+        handshake::protocol_version(result)
     }
 
     /// Ends every call and every queued line. `written` is how calls that the child has seen end,

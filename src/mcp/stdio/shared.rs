@@ -8,10 +8,13 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::mcp::bridge::Tally;
+use crate::mcp::bridge::legacy::Connector;
 use crate::mcp::{FailureKind, Head, Outcome, Source};
 use crate::net::Deadline;
 
 use super::draft::Draft;
+use super::eras::Crossing;
 use super::mailbox::Mailbox;
 use super::notice::{Notice, Tag};
 use super::outbox::{Line, Purpose};
@@ -33,6 +36,9 @@ pub(super) struct Shared {
     /// For the supervisor.
     pub(super) events: Sender<Event>,
     pub(super) events_received: Receiver<Event>,
+    /// Counters of what bridging and lifecycle care did.
+    pub(super) tally: Tally,
+    connector: Mutex<Connector>,
     state: Mutex<Session>,
     /// Workers wait here to be let in.
     gate: Condvar,
@@ -70,10 +76,17 @@ impl Shared {
             log_raw_messages,
             events,
             events_received,
+            tally: Tally::default(),
+            connector: Mutex::default(),
             state: Mutex::new(Session::new(settings)),
             gate: Condvar::new(),
             work: Condvar::new(),
         }
+    }
+
+    /// What the channel's connectors have said.
+    pub(super) fn connector(&self) -> MutexGuard<'_, Connector> {
+        self.connector.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Works on the session, then wakes and logs what that led to.
@@ -86,12 +99,14 @@ impl Shared {
 
     /// Brings a message in: queues it, answers it, or waits for its turn. `entered` is told that its
     /// place among the others is settled; it must not block.
-    pub(super) fn admit(
+    /// `cross` makes of a message what a child of the other era gets instead, or its answer.
+    pub(super) fn admit<'a>(
         &self,
-        draft: &mut Draft<'_>,
+        draft: &mut Draft<'a>,
         mailbox: &Arc<Mailbox>,
         deadline: Deadline,
         entered: &mut dyn FnMut(),
+        cross: &mut dyn FnMut(&Crossing) -> Result<Draft<'a>, Outcome>,
     ) -> Result<Option<u64>, Outcome> {
         let mut session = self.lock();
         let mut visitor = session.visitor(deadline, Instant::now());
@@ -102,6 +117,16 @@ impl Shared {
             match step {
                 Step::Queued(sequence) => break Ok(sequence),
                 Step::Done(outcome) => break Err(outcome),
+                Step::Cross(crossing) => {
+                    // It has its turn already.
+                    self.release(session);
+                    let crossed = cross(&crossing);
+                    session = self.lock();
+                    match crossed {
+                        Ok(crossed) => *draft = crossed,
+                        Err(outcome) => break Err(outcome),
+                    }
+                }
                 Step::Wait(until) => {
                     if session.needs_attention() {
                         self.release(session);
@@ -211,6 +236,7 @@ impl Shared {
         let writer = std::mem::take(&mut session.wake_writer);
         let give_up = std::mem::take(&mut session.give_child_up);
         let notices: Vec<Notice> = std::mem::take(&mut session.notices);
+        let again = std::mem::take(&mut session.again);
         let generation = session.generation;
         drop(session);
         if gate {
@@ -220,7 +246,10 @@ impl Shared {
             self.work.notify_all();
         }
         for notice in notices {
-            notice.log(&self.tag, generation);
+            notice.log(&self.tag, generation, &self.tally);
+        }
+        for mailbox in again {
+            mailbox.send_back();
         }
         if give_up {
             // A full queue means that the supervisor has plenty of reasons already.

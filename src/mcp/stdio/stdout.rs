@@ -19,9 +19,9 @@ use super::incoming::for_caller;
 use super::lines::{Excerpt, LineReader, Next};
 use super::mailbox::Mailbox;
 use super::notice::millis;
-use super::peek;
 use super::pipe::StopSignal;
 use super::shared::Shared;
+use crate::mcp::peek;
 
 /// How long one worker that does not take its events may hold up the others of its child, in all until it
 /// has caught up.
@@ -176,8 +176,14 @@ impl<'a> Stdout<'a> {
         let Some(id) = id.and_then(Id::from_json) else { return };
         let answered = self.shared.with(|session| session.calls.answer(id.as_json()));
         if let super::calls::Match::Call(call) = answered {
-            if let super::calls::Role::Handshake { .. } = call.role {
-                self.shared.with(super::session::Session::handshake_unusable);
+            match call.role {
+                super::calls::Role::Handshake { .. } => {
+                    self.shared.with(super::session::Session::handshake_unusable);
+                }
+                super::calls::Role::Discover => {
+                    self.shared.with(|session| session.discovery_unusable(call.sequence, Instant::now()));
+                }
+                _ => {}
             }
             if let Some(mailbox) = call.mailbox {
                 mailbox.finish(Outcome::Failed(Failure::protocol(None)));
@@ -190,7 +196,7 @@ impl<'a> Stdout<'a> {
         self.shared.log_raw("read", json);
         match (envelope.kind, &envelope.id) {
             (Kind::Response, _) => {
-                let call = self.shared.with(|session| session.on_response(envelope, Instant::now()));
+                let call = self.shared.with(|session| session.on_response(envelope, json, Instant::now()));
                 if let Some((call, mailbox)) =
                     call.and_then(|mut call| call.mailbox.take().map(|to| (call, to)))
                 {

@@ -166,8 +166,14 @@ impl Supervisor {
     /// Ends what is left of a child, answers its calls; when the next one is due.
     fn bury(&mut self, mut child: Child, mut ending: Ending) -> Instant {
         let uptime = child.started.elapsed();
-        self.failures = if uptime >= self.target.stable_after { 0 } else { self.failures + 1 };
-        let due = Instant::now() + self.delay();
+        let by_test = ending.reason != EndReason::HandshakeTimeout
+            && self.shared.with(super::session::Session::note_probe_exit);
+        let due = if by_test {
+            Instant::now()
+        } else {
+            self.failures = if uptime >= self.target.stable_after { 0 } else { self.failures + 1 };
+            Instant::now() + self.delay()
+        };
         let inflight = self.shared.with(|session| {
             session.close(Phase::Down(due));
             session.calls.waiting()
@@ -177,6 +183,9 @@ impl Supervisor {
             && self.wait_for(&mut child, Instant::now() + EXIT_NEWS, |child| child.exited)
         {
             ending.reason = EndReason::Exit;
+        }
+        if by_test {
+            ending.reason = EndReason::ProbeExit;
         }
         self.health.next_start(due, self.failures);
         self.health.ended(ending.reason, ending.error.clone());
@@ -214,7 +223,7 @@ impl Supervisor {
             EndReason::StdoutClosed => "stdio MCP command stdout closed",
             EndReason::StdinFailed => "stdio MCP command stdin write failed",
             EndReason::HandshakeTimeout => "stdio MCP command does not answer initialize",
-            EndReason::Exit | EndReason::SpawnFailed => return,
+            EndReason::Exit | EndReason::SpawnFailed | EndReason::ProbeExit => return,
         };
         warn!(
             target: "mcpclient", transport = "stdio", channel = self.shared.tag.channel.as_str(),

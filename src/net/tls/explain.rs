@@ -34,6 +34,10 @@ fn certificate(reason: &CertificateError, peer: &str) -> String {
         CertificateError::Revoked => "has been revoked",
         CertificateError::BadSignature => "carries a wrong signature",
         CertificateError::BadEncoding => "is malformed",
+        // webpki's word for it; its type is not at hand here.
+        CertificateError::Other(other) if other.0.to_string().contains("CaUsedAsEndEntity") => {
+            "is signed by itself; if you trust it, add it to the CA bundle"
+        }
         other => return format!("the certificate of {peer} was not accepted: {other}"),
     };
     format!("the certificate of {peer} {fault}")

@@ -58,7 +58,11 @@ impl fmt::Display for ListenError {
         match self {
             ListenError::Address(text) => write!(f, "listen tcp: {text}"),
             ListenError::Bind { network, address, error } => {
-                write!(f, "listen {network} {address}: bind: {}", reason(error))
+                write!(f, "listen {network} {address}: bind: {}", reason(error))?;
+                if error.kind() == io::ErrorKind::AddrInUse {
+                    f.write_str("; stop the process that has it, or choose another health.listen-addr")?;
+                }
+                Ok(())
             }
             ListenError::NotASocket(path) => {
                 write!(f, "health unix socket {} exists and is not a unix socket", path.display())

@@ -36,17 +36,31 @@ pub struct OwnFile {
 }
 
 impl OwnFile {
+    /// As [`OwnFile::write`]; missing parents are created with 0755.
+    ///
+    /// # Errors
+    /// [`FileError`] with the path.
+    pub fn write_with_parents(
+        path: &Path,
+        content: String,
+        mode: u32,
+        exact: bool,
+    ) -> Result<OwnFile, FileError> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(parent);
+            made.map_err(|error| FileError { path: path.to_owned(), error })?;
+        }
+        OwnFile::write(path, content, mode, exact)
+    }
+
     /// Writes `content` beside `path` and renames it into place: a link at `path` is replaced, not
-    /// followed. Missing parents are created with 0755. `exact` sets the mode whatever the umask is.
+    /// followed. `exact` sets the mode whatever the umask is.
     ///
     /// # Errors
     /// [`FileError`] with the path; nothing is left behind.
     pub fn write(path: &Path, content: String, mode: u32, exact: bool) -> Result<OwnFile, FileError> {
         let failed = |error| FileError { path: path.to_owned(), error };
         let name = path.file_name().ok_or_else(|| failed(ErrorKind::InvalidInput.into()))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
-        }
         let random = random_hex().map_err(|error| failed(io::Error::other(error)))?;
         let mut temporary_name = std::ffi::OsString::from(".");
         temporary_name.push(name);
@@ -174,7 +188,7 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&target, "untouched").unwrap();
         std::os::unix::fs::symlink(&target, &path).unwrap();
-        let file = OwnFile::write(&path, "http://127.0.0.1:1".into(), 0o600, true).unwrap();
+        let file = OwnFile::write_with_parents(&path, "http://127.0.0.1:1".into(), 0o600, true).unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "untouched");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "http://127.0.0.1:1");
         let found = std::fs::symlink_metadata(&path).unwrap();
@@ -198,7 +212,9 @@ mod tests {
     #[test]
     fn a_pid_file_of_a_living_process_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("deep/pid");
+        let nowhere = PidFile::write(&dir.path().join("deep/pid")).unwrap_err().to_string();
+        assert!(nowhere.starts_with("write pid file ") && !dir.path().join("deep").exists(), "{nowhere}");
+        let path = dir.path().join("pid");
         let pid = PidFile::write(&path).unwrap();
         let own = std::process::id();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{own}\n"));

@@ -152,7 +152,7 @@ impl Listener {
             lost: Cancel::new(),
         };
         if let Some(path) = &settings.url_file {
-            let file = OwnFile::write(path, listener.base_url.clone(), 0o600, true);
+            let file = OwnFile::write_with_parents(path, listener.base_url.clone(), 0o600, true);
             listener.url_file = Some(file.map_err(ListenError::UrlFile)?);
             let url = listener.base_url.as_str();
             let path = path.display();

@@ -81,7 +81,8 @@ pub fn install(settings: &Log, fields: Fields, ring: Option<Arc<Ring>>) -> Resul
     )
 }
 
-/// Like [`install`], but only errors are written: for a terminal that tells the rest in words of its own. `ring` still gets everything.
+/// Like [`install`], but only errors are written, as plain lines on standard error: for a terminal that tells
+/// the rest in words of its own. `ring` still gets everything.
 ///
 /// # Errors
 /// As [`install`].
@@ -90,7 +91,8 @@ pub fn install_beside_status(
     fields: Fields,
     ring: Option<Arc<Ring>>,
 ) -> Result<LogHandle, LogError> {
-    install_to(settings, fields, ring, Destination::Stderr, LevelFilter::Error)
+    let plain = Log { format: None, file: None, ..settings.clone() };
+    install_to(&plain, fields, ring, Destination::Stderr, LevelFilter::Error)
 }
 
 /// Like [`install`], but for commands whose standard output belongs to their results: lines go to

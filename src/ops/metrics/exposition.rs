@@ -93,6 +93,15 @@ impl Metrics {
         text.gauges(meta("mcp_stdio_child_up", "1 while the child process runs."), &self.child_up);
         let help = "Restarts of child processes.";
         text.counters(meta("mcp_stdio_child_restarts_total", help), &self.child_restarts);
+        text.gauges(meta("mcp_server_era", "1 if the server speaks the era, 0 if not."), &self.server_era);
+        let help = "Tests of the era of MCP servers.";
+        text.counters(meta("mcp_era_probes_total", help), &self.era_probes);
+        let help = "Handshakes with MCP servers on behalf of connectors.";
+        text.counters(meta("mcp_handshakes_total", help), &self.handshakes);
+        let help = "Messages that met the bridge between protocol eras.";
+        text.counters(meta("mcp_bridge_messages_total", help), &self.bridge_messages);
+        let help = "Open sessions on behalf of connectors.";
+        text.gauges(meta("mcp_bridge_sessions", help), &self.bridge_sessions);
         let help = "Requests of MCP servers that were refused.";
         text.counters(meta("mcp_server_requests_refused_total", help), &self.refused_requests);
         text.finish()

@@ -91,6 +91,13 @@ impl<V: Default, const N: usize> Family<V, N> {
         }
     }
 
+    /// Forgets all series.
+    pub(super) fn clear(&self) {
+        let mut series = self.lock();
+        series.by_hash.clear();
+        series.count = 0;
+    }
+
     /// Hands each series to `show`, sorted by its values.
     pub(super) fn each(&self, mut show: impl FnMut([&str; N], &V)) {
         let series = self.lock();

@@ -118,8 +118,28 @@ pub struct ChildReport {
     pub restarts: Vec<(&'static str, u64)>,
 }
 
+/// What is known about the eras of one MCP server, and what bridging did; the labels of a count are two.
+#[derive(Clone, Debug, Default)]
+pub struct ProtocolReport {
+    /// Whether the revisions with a handshake are spoken.
+    pub legacy: Option<bool>,
+    /// Whether those without are.
+    pub modern: Option<bool>,
+    /// Sessions that were opened for connectors.
+    pub sessions: Option<usize>,
+    /// Tests by method and result.
+    pub probes: Vec<([&'static str; 2], u64)>,
+    /// Handshakes by trigger and result.
+    pub handshakes: Vec<([&'static str; 2], u64)>,
+    /// Translated messages by direction and outcome.
+    pub messages: Vec<([&'static str; 2], u64)>,
+    /// Refused requests of the server by kind; the second label is empty.
+    pub refused: Vec<([&'static str; 2], u64)>,
+}
+
 type Length = Box<dyn Fn() -> usize + Send + Sync>;
 type Child = (Box<str>, Box<dyn Fn() -> ChildReport + Send + Sync>);
+type Server = (Box<str>, Box<dyn Fn() -> ProtocolReport + Send + Sync>);
 
 /// All metrics of this process.
 pub struct Metrics {
@@ -151,6 +171,12 @@ pub struct Metrics {
     proxy_failures: Family<u64, 3>,
     http: Family<HttpSeries, 8>,
     children: Mutex<Vec<Child>>,
+    servers: Mutex<Vec<Server>>,
+    server_era: Family<f64, 2>,
+    era_probes: Family<u64, 3>,
+    handshakes: Family<u64, 3>,
+    bridge_messages: Family<u64, 3>,
+    bridge_sessions: Family<f64, 1>,
     child_up: Family<f64, 1>,
     child_restarts: Family<u64, 2>,
     refused_requests: Family<u64, 2>,
@@ -221,6 +247,12 @@ impl Metrics {
             proxy_failures: Family::new([own("proxy_id"), own("phase"), own("reason")]),
             http: Family::new(HTTP_LABELS),
             children: Mutex::default(),
+            servers: Mutex::default(),
+            server_era: Family::new([own("channel"), own("era")]),
+            era_probes: Family::new([own("channel"), own("method"), own("result")]),
+            handshakes: Family::new([own("channel"), own("trigger"), own("result")]),
+            bridge_messages: Family::new([own("channel"), own("direction"), own("outcome")]),
+            bridge_sessions: Family::new([own("channel")]),
             child_up: Family::new([own("channel")]),
             child_restarts: Family::new([own("channel"), own("reason")]),
             refused_requests: Family::new([own("channel"), own("method")]),
@@ -412,15 +444,46 @@ impl Metrics {
         }
     }
 
-    /// A request of an MCP server was refused: `sampling`, `elicitation`, `roots` or `other`.
-    pub fn server_request_refused(&self, channel: &str, method: &'static str) {
-        self.refused_requests.record([channel, method], |count| *count += 1);
+    /// How to ask for the eras of the MCP server of a channel; `report` must not block.
+    pub fn watch_protocol(&self, channel: &str, report: impl Fn() -> ProtocolReport + Send + Sync + 'static) {
+        let server: Server = (channel.into(), Box::new(report));
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).push(server);
+    }
+
+    fn ask_servers(&self) {
+        // What is unknown again has no sample.
+        self.server_era.clear();
+        for (channel, report) in self.servers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let report = report();
+            for (era, known) in [("legacy", report.legacy), ("modern", report.modern)] {
+                if let Some(yes) = known {
+                    self.server_era.record([channel, era], |state| *state = f64::from(u8::from(yes)));
+                }
+            }
+            if let Some(sessions) = report.sessions {
+                self.bridge_sessions.record([channel], |open| *open = sessions as f64);
+            }
+            let counters = [
+                (&self.era_probes, report.probes),
+                (&self.handshakes, report.handshakes),
+                (&self.bridge_messages, report.messages),
+            ];
+            for (family, counts) in counters {
+                for ([a, b], total) in counts {
+                    family.record([channel, a, b], |count| *count = total);
+                }
+            }
+            for ([method, _], total) in report.refused {
+                self.refused_requests.record([channel, method], |count| *count = total);
+            }
+        }
     }
 
     /// The text for a scraper; `ready` is whether `/readyz` would say 200 now.
     pub fn scrape(&self, ready: bool) -> String {
         self.scraping.fetch_add(1, Relaxed);
         self.ask_children();
+        self.ask_servers();
         let text = self.expose(ready);
         self.scraping.fetch_sub(1, Relaxed);
         self.scrapes.fetch_add(1, Relaxed);

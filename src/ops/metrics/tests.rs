@@ -169,7 +169,12 @@ fn targets_proxies_and_children_have_their_families() {
     });
     metrics
         .watch_child("main", || ChildReport { up: true, restarts: vec![("exit", 1), ("spawn_failed", 0)] });
-    metrics.server_request_refused("main", "sampling");
+    metrics.watch_protocol("main", || ProtocolReport {
+        legacy: Some(true),
+        sessions: Some(2),
+        refused: vec![(["sampling", ""], 1)],
+        ..ProtocolReport::default()
+    });
     let text = metrics.scrape(true);
     for part in [
         "harpoon_call_total{label=\"crm\",otel_scope_name=\"harpoon\"",

@@ -77,7 +77,7 @@ fn requests_of_the_server_are_answered_and_do_not_end_the_call() {
     server.next();
     for expected in [
         r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
-        r#"{"jsonrpc":"2.0","id":"s","error":{"code":-32601,"message":"Method not found"}}"#,
+        r#"{"jsonrpc":"2.0","id":"s","error":{"code":-32601,"message":"Method not found: sampling/createMessage is not available through this tunnel"}}"#,
     ] {
         let seen = server.next();
         assert_eq!(seen.body, expected);

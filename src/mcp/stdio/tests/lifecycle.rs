@@ -1,7 +1,6 @@
 //! Handshakes: whose, when and how often.
 
 use super::*;
-use crate::mcp::stdio::ChildMode;
 
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const PARAMS: &str =
@@ -23,7 +22,8 @@ fn the_connectors_handshake_passes_as_it_comes() {
     assert_eq!(rig.send(&request).answer(), answer("1", "{}"));
     assert_eq!(rig.record(), [initialize.as_str(), INITIALIZED, request.as_str()]);
     let protocol = rig.binding.protocol();
-    assert_eq!((protocol.mode, protocol.handshake), (ChildMode::Legacy, "done"));
+    let child = protocol.child.unwrap();
+    assert_eq!((child.mode, child.handshake), ("legacy", "done"));
     assert_eq!(protocol.protocol_version.as_deref(), Some("2025-06-18"));
 }
 
@@ -164,11 +164,11 @@ fn a_child_that_dies_during_the_handshake_fails_the_call() {
 
 #[test]
 fn modern_messages_need_no_handshake_and_their_answers_tell_the_mode() {
-    let rig = Rig::careful("normal");
+    let rig = Rig::with("normal", |target| target.bridge = false);
     let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
     let first = call("1", "echo", &format!(r#"{{"resultType":"complete",{meta}}}"#));
     assert!(rig.send(&first).answer().contains("complete"));
-    assert_eq!(rig.binding.protocol().mode, ChildMode::Modern);
+    assert_eq!(rig.binding.protocol().child.unwrap().mode, "modern");
     let second = call("2", "echo", "{}");
     rig.send(&second);
     assert_eq!(rig.record(), [first, second], "a modern child gets no handshake");

@@ -103,6 +103,7 @@ fn a_listen_gets_only_what_names_it() {
     drop(listen);
     let rig = Rig::with("normal", |target| {
         target.lifecycle_care = false;
+        target.bridge = false;
         target.argv = vec!["sh".into(), "-c".into(), format!("read a; read b; cat <<'E'\n{lines}E\nread c")];
     });
     let listen = rig.send_aside(&call("7", "subscriptions/listen", "{}"));

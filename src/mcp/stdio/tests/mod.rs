@@ -36,9 +36,12 @@ struct Report {
 }
 
 impl Rig {
-    /// Lifecycle care off: the child sees what is sent and nothing else.
+    /// Lifecycle care and bridge off: the child sees what is sent and nothing else.
     fn plain() -> Rig {
-        Rig::with("normal", |target| target.lifecycle_care = false)
+        Rig::with("normal", |target| {
+            target.lifecycle_care = false;
+            target.bridge = false;
+        })
     }
 
     /// With lifecycle care and a child of these manners.
@@ -155,6 +158,7 @@ fn shell(script: &str) -> StdioTarget {
         StdioTarget::new("main", "sh", vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()]);
     target.restart_min = Duration::from_millis(20);
     target.lifecycle_care = false;
+    target.bridge = false;
     target
 }
 

@@ -5,6 +5,7 @@
 
 use serde_json::value::RawValue;
 
+use crate::jsonrpc::{Envelope, Kind, Message};
 use crate::net::HeaderList;
 
 use super::peek;
@@ -12,13 +13,14 @@ use super::peek;
 /// Prefix of the members of `_meta` that the modern era defines.
 const META_PREFIX: &str = "io.modelcontextprotocol/";
 /// Revisions with a handshake, newest first.
-pub(super) const LEGACY_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+pub(in crate::mcp) const LEGACY_VERSIONS: [&str; 4] =
+    ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 /// The first revision without a handshake.
 const FIRST_MODERN_VERSION: &str = "2026-07-28";
 
 /// A side of the split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Era {
+pub(in crate::mcp) enum Era {
     /// Wants an initialised server.
     Legacy,
     /// Stands alone.
@@ -27,8 +29,18 @@ pub(super) enum Era {
     Neutral,
 }
 
-/// The era of a message; the first rule that matches decides.
-pub(super) fn of(
+/// The era of a message. Its parameters are looked at only if they may hold a mark.
+pub(in crate::mcp) fn of_message(message: &Message, headers: &HeaderList) -> Era {
+    let json = message.json();
+    let params = match json.contains(META_PREFIX) {
+        true => Envelope::parse(json.as_bytes()).ok().and_then(|view| view.params),
+        false => None,
+    };
+    of(message.method(), message.kind() == Kind::Notification, json, params, headers)
+}
+
+/// The same with the parameters at hand; the first rule that matches decides.
+pub(in crate::mcp) fn of(
     method: &str,
     is_notification: bool,
     json: &str,
@@ -68,7 +80,7 @@ pub(super) fn of(
 }
 
 /// Whether a version belongs to the modern era: unknown dates by their order, other unknown texts yes.
-pub(super) fn is_modern_version(version: &str) -> bool {
+pub(in crate::mcp) fn is_modern_version(version: &str) -> bool {
     let is_date = version.len() == 10
         && version.bytes().enumerate().all(|(index, byte)| match index {
             4 | 7 => byte == b'-',
@@ -97,7 +109,6 @@ fn marks<'a>(json: &str, params: Option<&'a RawValue>) -> [Option<&'a RawValue>;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jsonrpc::Envelope;
 
     fn era(json: &str, header: Option<&str>) -> Era {
         let envelope = Envelope::parse(json.as_bytes()).unwrap();

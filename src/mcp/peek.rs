@@ -9,18 +9,21 @@ use serde_json::value::RawValue;
 
 /// The values of `names` in the object `json`; of duplicates the last. All `None` for anything but an
 /// object.
-pub(super) fn members<'a, const N: usize>(json: &'a str, names: [&str; N]) -> [Option<&'a RawValue>; N] {
+pub(in crate::mcp) fn members<'a, const N: usize>(
+    json: &'a str,
+    names: [&str; N],
+) -> [Option<&'a RawValue>; N] {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     Members(names).deserialize(&mut deserializer).unwrap_or([None; N])
 }
 
 /// The value of `name` in `object`.
-pub(super) fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
+pub(in crate::mcp) fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a RawValue> {
     members(object.get(), [name])[0]
 }
 
 /// The content of a JSON string; `None` for any other value.
-pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+pub(in crate::mcp) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     /// Borrows what holds no escapes, which plain `Cow` does not.
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
