@@ -6,7 +6,7 @@ use url::Url;
 
 use super::documents::{ResourceMetadata, ServerMetadata};
 use super::places::{ResourcePlace, ServerPlace, Source};
-use crate::net::{Cause, Error, HeaderList};
+use crate::net::{Cause, Error, HeaderList, Method};
 
 /// One discovery, step by step.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Challenge {
     pub advertised: Option<Url>,
     /// Why it says nothing.
     pub error: Option<String>,
+    /// Method and error of each request that got no reply.
+    pub(super) failures: Vec<(Method, String)>,
 }
 
 /// One place of the resource's document.

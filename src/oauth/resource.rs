@@ -18,22 +18,30 @@ const CHALLENGE_TIME: Duration = Duration::from_secs(1);
 /// Asks the endpoint itself: with a POST, or else with a GET.
 pub(super) fn challenge(binding: &HttpBinding, budget: Budget) -> Challenge {
     let deadline = Deadline::after(CHALLENGE_TIME).earliest(budget.end());
-    let mut error = None;
+    let mut challenge = Challenge::default();
     for method in [Method::POST, Method::GET] {
-        match ask_for_challenge(binding, &method, deadline) {
-            Ok(url) => return Challenge { advertised: Some(url), error: None },
-            Err(why) => error = Some(format!("oauth discovery: WWW-Authenticate {why}")),
+        match ask_for_challenge(binding, &method, deadline, &mut challenge) {
+            Ok(url) => {
+                challenge.error = None;
+                challenge.advertised = Some(url);
+                break;
+            }
+            Err(why) => challenge.error = Some(format!("oauth discovery: WWW-Authenticate {why}")),
         }
     }
-    Challenge { advertised: None, error }
+    challenge
 }
 
-fn ask_for_challenge(binding: &HttpBinding, method: &Method, deadline: Deadline) -> Result<Url, String> {
+fn ask_for_challenge(
+    binding: &HttpBinding,
+    method: &Method,
+    deadline: Deadline,
+    challenge: &mut Challenge,
+) -> Result<Url, String> {
     let reply = send(binding, method.clone(), binding.url(), DiscoveryScope::Resource, deadline);
     let reply = reply.map_err(|error| {
         if error.cause != Cause::Cancelled {
-            log::warn!(target: "oauth", method = method.as_str(), error:% = error;
-                "probe for a WWW-Authenticate challenge failed");
+            challenge.failures.push((method.clone(), error.message.clone()));
         }
         format!("probe {method} failed: {error}")
     })?;
@@ -154,9 +162,11 @@ mod tests {
     #[test]
     fn the_first_good_document_under_a_good_status_wins() {
         type Answer = fn() -> Result<Reply, Error>;
+        /// What the places answer, which is selected under which status, and how many are asked.
+        type Case<'a> = (&'a str, [Answer; 3], Option<(usize, u16)>, usize);
         let good: Answer = || reply(200, GOOD);
         let missing: Answer = || reply(404, "no");
-        let cases: [(&str, [Answer; 3], Option<(usize, u16)>, usize); 14] = [
+        let cases: [Case<'_>; 14] = [
             ("the first", [good, good, good], Some((0, 200)), 1),
             ("404 goes on", [missing, good, good], Some((1, 200)), 2),
             ("500 with a document goes on", [|| reply(500, GOOD), good, good], Some((1, 200)), 2),

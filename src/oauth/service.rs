@@ -22,7 +22,7 @@ const OVERALL_TIME: Duration = Duration::from_secs(15);
 const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// First and longest pause before a failed discovery is repeated.
 const REPEAT_PAUSE: Duration = Duration::from_secs(3);
-const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(60);
+const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Longest part of a command's time that is kept for posting its answer: a fifth of it, or this.
 const POSTING_TIME: Duration = Duration::from_secs(1);
 
@@ -92,6 +92,7 @@ impl Discovery {
     pub fn keep_trying(&self, cancel: &Cancel) {
         let mut time = STARTUP_TIME;
         let mut pause = REPEAT_PAUSE;
+        let mut last = None;
         loop {
             let Some((report, registration)) = self.run(Deadline::after(time)) else { return };
             if cancel.is_cancelled() {
@@ -102,7 +103,11 @@ impl Discovery {
             if matches!(conclusion, Conclusion::Failed(_)) && self.has_succeeded() {
                 return;
             }
-            log_end(&report, &conclusion, pause);
+            // The same over and over is no news.
+            if last.as_ref() != Some(&conclusion) {
+                log_challenge(&report);
+                log_end(&report, &conclusion, pause);
+            }
             self.status.set(report, registration);
             (self.on_change)(&conclusion);
             if !matches!(conclusion, Conclusion::Failed(_)) || cancel.wait(pause) {
@@ -111,6 +116,7 @@ impl Discovery {
             if self.has_succeeded() {
                 return;
             }
+            last = Some(conclusion);
             time = OVERALL_TIME;
             pause = (pause * 2).min(REPEAT_PAUSE_MAX);
         }
@@ -128,6 +134,7 @@ impl Discovery {
         };
         let conclusion = Conclusion::of(&report);
         let answer = answer_of(&report, &conclusion);
+        log_challenge(&report);
         if let Conclusion::Failed(error) = &conclusion {
             log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery for a command failed");
         } else if matches!(self.status.conclusion(), Some(Conclusion::Failed(_))) {
@@ -195,6 +202,13 @@ fn passed_on(headers: &HeaderList) -> HeaderList {
     let stays =
         |name: &str| NOT_PASSED_ON.iter().chain(&nominated).any(|known| known.eq_ignore_ascii_case(name));
     headers.iter().filter(|(name, _)| !stays(name)).collect()
+}
+
+fn log_challenge(report: &Report) {
+    for (method, error) in &report.challenge.failures {
+        log::warn!(target: "oauth", method = method.as_str(), error = error.as_str();
+            "probe for a WWW-Authenticate challenge failed");
+    }
 }
 
 fn log_end(report: &Report, conclusion: &Conclusion, pause: Duration) {

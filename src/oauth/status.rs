@@ -14,6 +14,9 @@ use super::report::{Report, Server, ServerAttempt};
 use crate::net::HeaderList;
 use crate::redact;
 
+/// Longest document that is kept, in bytes.
+const KEPT_BYTES: usize = 64 * 1024;
+
 const MODE: &str = "authorization_servers[0] only (source of truth)";
 
 /// What is known about discovery; shared by whoever discovers and whoever shows it.
@@ -72,7 +75,10 @@ impl Status {
         Status { places: Vec::new(), known: Mutex::new(Known::Disabled(error)) }
     }
 
-    pub(super) fn set(&self, report: Report, registration: Registration) {
+    pub(super) fn set(&self, mut report: Report, registration: Registration) {
+        if let Some(found) = report.found.as_mut().filter(|found| found.json.len() > KEPT_BYTES) {
+            found.json = String::new();
+        }
         *self.lock() = Known::Done(Arc::new((report, registration)));
     }
 
@@ -241,6 +247,9 @@ fn headers(list: &HeaderList) -> Value {
 }
 
 fn add_body(view: &mut Map<String, Value>, body: &str) {
+    if body.is_empty() {
+        return;
+    }
     match serde_json::from_str::<Value>(body) {
         Ok(mut json) => {
             mask_strings(&mut json);

@@ -58,6 +58,7 @@ export const showOauth = () => showing("oauth-error", async () => {
       ["Authorization servers", servers],
       ["Selected", mono(oauth.selected_authorization_server)],
       ["Candidates", oauth.discovery_urls?.length ? oauth.discovery_urls.map((url) => h("div", {}, mono(url))) : DASH],
+      oauth.registration && ["Harpoon targets", [`${oauth.registration.admitted} allowed`, ...(oauth.registration.refusals ?? [])].map((line) => h("div", {}, line))],
       ["Mode", oauth.auth_server_metadata_mode],
     ])),
     card("Steps", table(["Priority", "Step", "URL", "Status", "More"], oauthRows(oauth))),
