@@ -477,8 +477,8 @@ fn operators_see_the_eras_in_the_log_and_the_metrics() {
     rig.client.wait_output("protocol bridge active");
     let output = rig.client.output();
     let line = |message: &str| -> Value {
-        let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["msg"] == message).next().unwrap_or_else(|| panic!("{message}: {output}"))
+        let mut lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["msg"] == message).unwrap_or_else(|| panic!("{message}: {output}"))
     };
     let era = line("mcp server era determined");
     assert_eq!(

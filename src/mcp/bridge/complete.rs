@@ -69,7 +69,7 @@ pub(in crate::mcp) fn headers(json: &str, headers: &HeaderList) -> Option<Header
         completed.add(METHOD_HEADER, encoded(&envelope.method));
     }
     if !has(NAME_HEADER)
-        && let Some(name) = named.and_then(|name| part(name)).and_then(peek::string)
+        && let Some(name) = named.and_then(part).and_then(peek::string)
     {
         completed.add(NAME_HEADER, encoded(&name));
     }

@@ -225,7 +225,7 @@ pub(in crate::mcp) fn up(answer: Answer, id: Option<&Id>, method: &str, last: bo
             result.drop("structuredContent");
         }
         "tools/list" => {
-            if let Some(tools) = result.get("tools").and_then(|tools| tools_up(tools)) {
+            if let Some(tools) = result.get("tools").and_then(tools_up) {
                 changed = true;
                 result.set("tools", tools);
             }

@@ -215,12 +215,12 @@ pub(in crate::mcp) fn up(answer: Answer, method: &str, initialized: &str) -> Out
     }
     if let Some(info) = server_info(initialized) {
         let own = edited.get("_meta").map_or("{}", RawValue::get);
-        if let Some(mut inner) = Editor::of(own) {
-            if inner.get(meta::SERVER_INFO).is_none() {
-                inner.set(meta::SERVER_INFO, info.get());
-                let text = inner.finish();
-                edited.set("_meta", text);
-            }
+        if let Some(mut inner) = Editor::of(own)
+            && inner.get(meta::SERVER_INFO).is_none()
+        {
+            inner.set(meta::SERVER_INFO, info.get());
+            let text = inner.finish();
+            edited.set("_meta", text);
         }
     }
     let result = edited.finish();

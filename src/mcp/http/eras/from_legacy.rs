@@ -45,7 +45,7 @@ enum Bridged {
 }
 
 impl HttpBinding {
-    pub(super) fn from_legacy(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+    pub(super) fn carry_legacy(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
         let mut known = self.eras.speaks_legacy();
         let mut may_reset = true;
         loop {

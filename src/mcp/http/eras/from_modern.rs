@@ -28,7 +28,7 @@ enum Bridged {
 }
 
 impl HttpBinding {
-    pub(super) fn from_modern(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+    pub(super) fn carry_modern(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
         // The answer to this command's own test of the modern era.
         let mut refused: Option<Option<Outcome>> = None;
         let mut may_reset = true;

@@ -39,8 +39,8 @@ impl HttpBinding {
     /// An exchange with whatever the era of the message needs.
     pub(super) fn exchange_across(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
         match era::of_message(exchange.message, exchange.headers) {
-            Era::Legacy => self.from_legacy(exchange, on_event),
-            Era::Modern => self.from_modern(exchange, on_event),
+            Era::Legacy => self.carry_legacy(exchange, on_event),
+            Era::Modern => self.carry_modern(exchange, on_event),
             // Whoever speaks the modern era alone is told by the end of the exchange.
             Era::Neutral if self.eras.is_modern_only() => Outcome::Accepted(Head::bare(202)),
             Era::Neutral => self.forward(exchange, on_event),
