@@ -287,7 +287,8 @@ fn a_thousand_idle_connections_to_the_local_listener_change_nothing() {
     }
     assert_eq!(client.readyz().0, 200);
     let (held, memory) = (threads(client.pid()), status_kib(client.pid(), "VmRSS:"));
-    assert!(held < threads_before + 200, "{held} threads, were {threads_before}");
+    // The listener's bound, and the pool's few spare threads.
+    assert!(held < threads_before + 512 + 16, "{held} threads, were {threads_before}");
     assert!(memory < memory_before + 16 * 1024, "{memory} KiB, were {memory_before}");
     assert_eq!(Connector::new(&engine.mcp_url()).call(1, "echo", r#"{"n":1}"#).json()["result"]["n"], 1);
     drop(idle);
