@@ -96,13 +96,20 @@ impl Rig {
         change(&mut self.manners.lock().unwrap());
     }
 
+    /// What the server has read, but for what looks for metadata and challenges.
+    fn requests(&self) -> Vec<Request> {
+        let discovery =
+            |request: &Request| request.method == "GET" || http::without_metadata(request).is_some();
+        self.server.seen().into_iter().filter(|request| !discovery(request)).collect()
+    }
+
     /// What the server has read since the probe was over.
     fn seen(&self) -> Vec<Request> {
-        self.server.seen().into_iter().skip_while(|request| request.method != "DELETE").collect::<Vec<_>>()
+        self.requests().into_iter().skip_while(|request| request.method != "DELETE").collect::<Vec<_>>()
     }
 
     fn methods(&self) -> Vec<String> {
-        self.server.seen().iter().map(method).collect()
+        self.requests().iter().map(method).collect()
     }
 }
 
@@ -162,15 +169,19 @@ fn fault(stream: &mut TcpStream, status: u16, id: &str, code: i64, more: &str) -
 }
 
 fn serve(request: &Request, stream: &mut TcpStream, manners: &mut Manners) -> Next {
+    if manners.kind == Kind::Guarded && request.method == "POST" && !request.body.is_empty() {
+        return put(stream, 401, &[("WWW-Authenticate", "Bearer realm=\"x\"")], "");
+    }
+    if let Some(reply) = http::without_metadata(request) {
+        let _ = stream.write_all(&reply);
+        return Next::KeepAlive;
+    }
     if request.method != "POST" {
         return put(stream, if request.method == "DELETE" { 204 } else { 405 }, &[], "");
     }
     let message = request.json();
     let id = message.get("id").map_or("null".to_owned(), ToString::to_string);
     let method = message["method"].as_str().unwrap_or_default();
-    if manners.kind == Kind::Guarded {
-        return put(stream, 401, &[("WWW-Authenticate", "Bearer realm=\"x\"")], "");
-    }
     if manners.kind == Kind::Neither {
         return put(stream, 404, &[("Content-Type", "text/html")], "<h1>no</h1>");
     }
@@ -338,7 +349,7 @@ fn a_modern_connector_reaches_a_legacy_server_in_a_session_that_it_never_sees() 
 fn a_stateless_legacy_server_gets_no_session() {
     let rig = Rig::new(Kind::Stateless, &[]);
     result(&rig.send(&modern_tool("1", "echo")));
-    let last = rig.server.seen().pop().unwrap();
+    let last = rig.requests().pop().unwrap();
     assert_eq!(
         (last.header("Mcp-Session-Id"), last.header("Mcp-Protocol-Version")),
         (None, Some("2025-11-25"))
@@ -364,7 +375,7 @@ fn a_legacy_connector_reaches_a_modern_server() {
         r#","headers":{"Mcp-Session-Id":["old"],"Mcp-Protocol-Version":["2025-06-18"],"X-Own":["1"]}"#;
     let echo = rig.send_with(&tool("2", "écho"), stale);
     assert_eq!(echo.payload(), r#"{"jsonrpc":"2.0","id":2,"result":{"content":[],"echo":{"n":1.1}}}"#);
-    let sent = rig.server.seen().pop().unwrap();
+    let sent = rig.requests().pop().unwrap();
     for (name, value) in [
         ("Mcp-Protocol-Version", Some("2026-07-28")),
         ("Mcp-Method", Some("tools/call")),
@@ -403,12 +414,12 @@ fn both_sides_of_one_era_see_nothing_but_each_other() {
         r#","headers":{"MCP-Protocol-Version":["2026-07-28"],"Mcp-Method":["METHOD"],"Mcp-Name":["echo"]}"#;
     for (message, method) in [(discover("1"), "server/discover"), (modern_tool("2", "echo"), "tools/call")] {
         result(&rig.send_with(&message, &headers.replace("METHOD", method)));
-        assert_eq!(rig.server.seen().pop().unwrap().text(), message);
+        assert_eq!(rig.requests().pop().unwrap().text(), message);
     }
     let legacy = tool("3", "echo");
     let session = r#","headers":{"Mcp-Session-Id":["session-1"]}"#;
     result(&rig.send_with(&legacy, session));
-    assert_eq!(rig.server.seen().pop().unwrap().text(), legacy);
+    assert_eq!(rig.requests().pop().unwrap().text(), legacy);
     let methods: Vec<String> = rig.seen().iter().skip(1).map(method).collect();
     assert_eq!(methods, ["server/discover", "tools/call", "tools/call"]);
 }
@@ -419,7 +430,7 @@ fn what_a_modern_message_lacks_is_added() {
     let answer = result(&rig.send(&call("1", "server/discover", "")));
     assert_eq!(answer["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "modern-demo");
     result(&rig.send(&modern_tool("2", "echo")));
-    let sent = rig.server.seen().pop().unwrap();
+    let sent = rig.requests().pop().unwrap();
     assert_eq!((sent.header("Mcp-Method"), sent.header("Mcp-Name")), (Some("tools/call"), Some("echo")));
     assert_eq!(sent.text(), modern_tool("2", "echo"));
 }
@@ -437,7 +448,7 @@ fn a_lost_session_is_opened_again_and_the_call_sent_once_more() {
         assert_eq!(rig.manners.lock().unwrap().runs, 2);
         let sessions = rig.methods().iter().filter(|method| *method == "initialize").count();
         assert_eq!(sessions, 3, "the probe's, the first, and the new one");
-        assert_eq!(rig.server.seen().pop().unwrap().header("Mcp-Session-Id"), Some("session-3"));
+        assert_eq!(rig.requests().pop().unwrap().header("Mcp-Session-Id"), Some("session-3"));
     }
 }
 
@@ -455,11 +466,10 @@ fn other_credentials_get_another_session_and_all_are_closed_at_the_end() {
         .map(|request| request.header("Mcp-Session-Id").unwrap().to_owned())
         .collect();
     assert_eq!(used, ["session-2", "session-3", "session-2"]);
-    assert!(rig.server.seen().iter().all(|request| request.header("Mcp-Session-Id") != Some("never-use-me")));
+    assert!(rig.requests().iter().all(|request| request.header("Mcp-Session-Id") != Some("never-use-me")));
     assert!(rig.client.terminate().success());
     let mut closed: Vec<(String, String)> = rig
-        .server
-        .seen()
+        .requests()
         .iter()
         .filter(|request| request.method == "DELETE")
         .skip(1)
@@ -531,7 +541,7 @@ fn a_call_repeats_arguments_in_headers_where_its_server_wants_them() {
         let name = if legacy { tool("1", "region") } else { modern_tool("1", "region") };
         result(&rig.send(&name));
         assert_eq!(rig.manners.lock().unwrap().runs, 1);
-        assert_eq!(rig.server.seen().pop().unwrap().header("Mcp-Param-Region"), Some("1.10"));
+        assert_eq!(rig.requests().pop().unwrap().header("Mcp-Param-Region"), Some("1.10"));
         if legacy {
             let list = result(&rig.send(&call("2", "tools/list", "")));
             assert_eq!(
@@ -551,7 +561,7 @@ fn a_request_of_the_server_is_refused_and_the_call_goes_on() {
     let name = rig.start(&modern_tool("1", "ask"), "");
     result(&rig.plane.wait_terminal(&name));
     assert_eq!(rig.plane.posts_of(&name).len(), 1, "change notifications end here");
-    let answer = rig.server.seen().into_iter().find(|request| method(request) == "-").unwrap();
+    let answer = rig.requests().into_iter().find(|request| method(request) == "-").unwrap();
     assert_eq!(answer.header("Mcp-Session-Id"), Some("session-2"));
     assert_eq!(
         answer.text(),
@@ -590,5 +600,5 @@ fn without_the_bridge_messages_pass_as_they_came() {
     let rig = Rig::new(Kind::Legacy, &["--mcp.protocol-bridge", "off"]);
     let message = discover("1");
     assert_eq!(rig.send(&message).code(), 400);
-    assert_eq!(rig.server.seen().pop().unwrap().text(), message);
+    assert_eq!(rig.requests().pop().unwrap().text(), message);
 }
