@@ -253,7 +253,7 @@ fn the_connection_ttl_ends_what_hangs_with_an_answer_and_frees_the_worker() {
             "--mcp.max-concurrent-requests",
             "1",
             "--mcp.connection-max-ttl",
-            "300ms",
+            "800ms",
         ],
     );
     let hang = r#","headers":{"X-Hang":["1"],"Mcp-Session-Id":["s"]}"#;

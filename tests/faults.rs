@@ -62,7 +62,7 @@ fn a_refused_port_is_named_as_such_and_recovers() {
     wait_polled(&engine);
     let reply = Connector::new(&engine.mcp_url()).call(1, "echo", "{}");
     assert_eq!(failure(&reply), "502 connect/connection_refused");
-    eventually("readiness tells it", || client.readyz().1.starts_with("mcp probe failed"));
+    eventually("readiness tells it", || client.readyz().1.starts_with("oauth discovery failed: "));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use common::http::{Request, reply};
+use common::http::{Request, reply, without_metadata};
 use common::matrix_plane::{Plane, Post};
 use common::mcp_server::{McpServer, Next};
 use common::process::{Client, client_binary};
@@ -20,6 +20,10 @@ const TOO_LARGE: &str = "502 protocol/invalid_protocol_response";
 
 /// A server whose tools `json-BYTES`, `sse-BYTES` and `chunked-BYTES` answer with messages of so many bytes.
 fn sized(request: &Request, out: &mut TcpStream) -> Next {
+    if let Some(reply) = without_metadata(request) {
+        let _ = out.write_all(&reply);
+        return Next::KeepAlive;
+    }
     let message: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let Some((form, size)) = message["params"]["name"].as_str().and_then(|name| name.split_once('-')) else {
         let result =

@@ -854,7 +854,7 @@ fn raw_logging_shows_everything_and_delays_nothing() {
     let client = client(
         &plane,
         &server,
-        &["--log.http-raw-unsafe", "true", "--log.level", "debug", "--log.format", "json"],
+        &["--log.http-raw-unsafe=true", "--log.level", "debug", "--log.format", "json"],
     );
     let posts = plane.wait(&plane.send(&[("Authorization", "Bearer user")], &call("raw")));
     assert_eq!(posts.len(), 2);
