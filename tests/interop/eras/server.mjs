@@ -43,6 +43,8 @@ if (transport === "stdio") {
 } else {
   const handler = createMcpHandler(factory, options);
   const listener = createServer(async (request, reply) => {
+    // As behind any router: only the endpoint is here, and no authorization is advertised.
+    if (request.url.startsWith("/.well-known/")) return reply.writeHead(404).end();
     const body = ["GET", "HEAD"].includes(request.method) ? undefined : Readable.toWeb(request);
     const headers = Object.entries(request.headers).flatMap(([name, value]) => [value].flat().map((one) => [name, one]));
     const url = `http://${request.headers.host}${request.url}`;
