@@ -265,6 +265,8 @@ impl Api {
     pub(super) fn end(&self, call: &Call<'_>, hold: Hold, outcome: Outcome, status: Option<u16>) -> Story {
         let id = hold.id();
         let story = hold.end(outcome);
+        // Nothing for a command that no client took.
+        let queued = story.queued_ms.map_or(log::kv::Value::null(), log::kv::Value::from);
         let level = if self.options.tells_commands { log::Level::Info } else { log::Level::Debug };
         log::log!(
             target: "server",
@@ -276,7 +278,7 @@ impl Api {
             method = call.summary.as_ref().map_or("", |summary| summary.method.as_str()),
             outcome = outcome.as_str(),
             status = status.unwrap_or(0),
-            queue_ms:? = story.queued_ms,
+            queue_ms = queued,
             total_ms = story.total_ms,
             origin = call.origin.as_str(),
             client_instance_id = story.instance.as_str();
