@@ -173,7 +173,7 @@ fn a_taken_port_fails_the_start_and_leaves_no_file() {
     let home = home();
     let address = taken.local_addr().unwrap().to_string();
     let (pid_file, url_file) = (home.text("pid"), home.text("url"));
-    home.run(&[
+    let failed = home.run(&[
         "run",
         "--mcp.command",
         "cat",
@@ -183,8 +183,12 @@ fn a_taken_port_fails_the_start_and_leaves_no_file() {
         &pid_file,
         "--health.url-file",
         &url_file,
-    ])
-    .fails(&["start tunnel-client: ", "address already in use"]);
+    ]);
+    failed.fails(&["address already in use"]);
+    assert!(
+        failed.stderr.starts_with("start tunnel-client: ") && failed.stderr.lines().count() == 1,
+        "{failed:?}"
+    );
     assert!(home.files().is_empty());
 }
 

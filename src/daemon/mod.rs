@@ -163,7 +163,6 @@ impl Daemon {
             .collect();
         // First, since it may refuse: nothing is opened or run for channels that cannot be declared.
         let client = Arc::new(self.client(config, &material)?);
-        routes::log_all(material.routes());
         let main =
             bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
         let wait = config.mcp.startup_wait_timeout;
@@ -176,6 +175,9 @@ impl Daemon {
         if self.options.listen {
             self.open_listener(config, &material, &built, &harpoon, Arc::clone(discovering.status()))?;
         }
+        // A port that is taken is thus told in one line, with nothing before it.
+        client.announce();
+        routes::log_all(material.routes());
         callouts::announce(&harpoon, config, self.listener.as_ref());
         // Before anything starts: another instance that lives is told by its file.
         if let Some(path) = &config.pid_file {
