@@ -24,7 +24,7 @@ const LISTENER_PAUSE: Duration = Duration::from_millis(50);
 const LISTENER_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// First and longest pause before a failed probe is repeated.
 const REPEAT_PAUSE: Duration = Duration::from_secs(5);
-const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(15);
+const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(60);
 const PROTOCOL_VERSION: &str = "2025-06-18";
 const MODERN_VERSION: &str = "2026-07-28";
 
