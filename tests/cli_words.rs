@@ -118,6 +118,8 @@ fn groups_and_help_flags_show_help_and_judge_nothing() {
         ("dev proxy --help", "--print-json"),
         ("dev mcp-stub --help", "--listen-addr"),
         ("demo --help", "--stdio"),
+        ("admin --help extra --bogus", "Usage: tunnel-client admin <command>"),
+        ("admin --help tunnels", "Usage: tunnel-client admin tunnels <command>"),
         ("help help extra --help", "Usage: tunnel-client help"),
     ] {
         home.line(line).ok(&[part]);
@@ -333,11 +335,14 @@ fn mistakes_of_commands_with_json_are_json() {
 }
 
 #[test]
-fn completion_scripts_are_printed_for_three_shells() {
+fn completion_scripts_are_printed_for_four_shells() {
     let home = Home::new();
-    for (shell, part) in
-        [("bash", "complete -o default"), ("zsh", "#compdef"), ("fish", "complete -c tunnel-client")]
-    {
+    for (shell, part) in [
+        ("bash", "complete -o default"),
+        ("zsh", "#compdef"),
+        ("fish", "complete -c tunnel-client"),
+        ("powershell", "Register-ArgumentCompleter -Native -CommandName tunnel-client"),
+    ] {
         home.run(&["completion", shell]).ok(&[part, "mcp.server-url", "profiles samples"]);
     }
     home.line("completion tcsh").fails(&["unknown command"]);

@@ -3,7 +3,7 @@ _tunnel_client() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} at=tunnel-client words='' flags='' valued='' i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$at ${COMP_WORDS[i]}" in
-            "tunnel-client run"|"tunnel-client doctor"|"tunnel-client health"|"tunnel-client init"|"tunnel-client profiles"|"tunnel-client profiles list"|"tunnel-client profiles add"|"tunnel-client profiles edit"|"tunnel-client profiles samples"|"tunnel-client profiles samples list"|"tunnel-client profiles samples show"|"tunnel-client admin"|"tunnel-client admin tunnels"|"tunnel-client admin tunnels list"|"tunnel-client admin tunnels get"|"tunnel-client admin tunnels create"|"tunnel-client admin tunnels update"|"tunnel-client admin tunnels delete"|"tunnel-client demo"|"tunnel-client dev"|"tunnel-client dev mcp-stub"|"tunnel-client dev proxy"|"tunnel-client completion"|"tunnel-client completion bash"|"tunnel-client completion zsh"|"tunnel-client completion fish"|"tunnel-client help") at="$at ${COMP_WORDS[i]}" ;;
+            "tunnel-client run"|"tunnel-client doctor"|"tunnel-client health"|"tunnel-client init"|"tunnel-client profiles"|"tunnel-client profiles list"|"tunnel-client profiles add"|"tunnel-client profiles edit"|"tunnel-client profiles samples"|"tunnel-client profiles samples list"|"tunnel-client profiles samples show"|"tunnel-client admin"|"tunnel-client admin tunnels"|"tunnel-client admin tunnels list"|"tunnel-client admin tunnels get"|"tunnel-client admin tunnels create"|"tunnel-client admin tunnels update"|"tunnel-client admin tunnels delete"|"tunnel-client demo"|"tunnel-client dev"|"tunnel-client dev mcp-stub"|"tunnel-client dev proxy"|"tunnel-client completion"|"tunnel-client completion bash"|"tunnel-client completion zsh"|"tunnel-client completion fish"|"tunnel-client completion powershell"|"tunnel-client help") at="$at ${COMP_WORDS[i]}" ;;
         esac
     done
     case $at in
@@ -30,10 +30,11 @@ _tunnel_client() {
         "tunnel-client dev") words='mcp-stub proxy' flags='--help' valued='' ;;
         "tunnel-client dev mcp-stub") words='' flags='--help --listen-addr --server-name --server-version' valued='--listen-addr --server-name --server-version' ;;
         "tunnel-client dev proxy") words='' flags='--backend --client-last-seen-timeout --duration --engine-queue-backend --engine-redis-url --health-listen-addr --health-url-file --help --listen --listen-unix-socket --mcp-command --mcp-server-url --print-json --profile --profile-dir --profile-file --readiness-timeout --response-timeout --tunnel-id --url-file' valued='--backend --client-last-seen-timeout --duration --engine-queue-backend --engine-redis-url --health-listen-addr --health-url-file --listen --listen-unix-socket --mcp-command --mcp-server-url --profile --profile-dir --profile-file --readiness-timeout --response-timeout --tunnel-id --url-file' ;;
-        "tunnel-client completion") words='bash zsh fish' flags='--help' valued='' ;;
+        "tunnel-client completion") words='bash zsh fish powershell' flags='--help' valued='' ;;
         "tunnel-client completion bash") words='' flags='--help' valued='' ;;
         "tunnel-client completion zsh") words='' flags='--help' valued='' ;;
         "tunnel-client completion fish") words='' flags='--help' valued='' ;;
+        "tunnel-client completion powershell") words='' flags='--help' valued='' ;;
         "tunnel-client help") words='doctor oauth plugin quickstart samples troubleshooting run doctor health init profiles admin demo dev completion' flags='--help' valued='' ;;
     esac
     if [[ " $valued " == *" $prev "* ]]; then

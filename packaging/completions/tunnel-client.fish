@@ -3,7 +3,7 @@ function __tunnel_client_at
     set -l at tunnel-client
     for word in (commandline -opc)[2..-1]
         switch "$at $word"
-            case 'tunnel-client run' 'tunnel-client doctor' 'tunnel-client health' 'tunnel-client init' 'tunnel-client profiles' 'tunnel-client profiles list' 'tunnel-client profiles add' 'tunnel-client profiles edit' 'tunnel-client profiles samples' 'tunnel-client profiles samples list' 'tunnel-client profiles samples show' 'tunnel-client admin' 'tunnel-client admin tunnels' 'tunnel-client admin tunnels list' 'tunnel-client admin tunnels get' 'tunnel-client admin tunnels create' 'tunnel-client admin tunnels update' 'tunnel-client admin tunnels delete' 'tunnel-client demo' 'tunnel-client dev' 'tunnel-client dev mcp-stub' 'tunnel-client dev proxy' 'tunnel-client completion' 'tunnel-client completion bash' 'tunnel-client completion zsh' 'tunnel-client completion fish' 'tunnel-client help'
+            case 'tunnel-client run' 'tunnel-client doctor' 'tunnel-client health' 'tunnel-client init' 'tunnel-client profiles' 'tunnel-client profiles list' 'tunnel-client profiles add' 'tunnel-client profiles edit' 'tunnel-client profiles samples' 'tunnel-client profiles samples list' 'tunnel-client profiles samples show' 'tunnel-client admin' 'tunnel-client admin tunnels' 'tunnel-client admin tunnels list' 'tunnel-client admin tunnels get' 'tunnel-client admin tunnels create' 'tunnel-client admin tunnels update' 'tunnel-client admin tunnels delete' 'tunnel-client demo' 'tunnel-client dev' 'tunnel-client dev mcp-stub' 'tunnel-client dev proxy' 'tunnel-client completion' 'tunnel-client completion bash' 'tunnel-client completion zsh' 'tunnel-client completion fish' 'tunnel-client completion powershell' 'tunnel-client help'
                 set at "$at $word"
         end
     end
@@ -296,15 +296,17 @@ complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l p
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l profile-file -r -F -d 'profile file of the client'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l readiness-timeout -r -F -d 'how long start, MCP probe and first poll may take (default 10s)'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l response-timeout -r -F -d 'how long a connector waits for a response (default 30s)'
-complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l tunnel-id -r -F -d 'tunnel id (default tunnel_ and 32 times the digit 2)'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l tunnel-id -r -F -d 'tunnel id (default tunnel_22222222222222222222222222222222)'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l url-file -r -F -d 'file for the connection data'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -a bash -d 'Print the completion script for bash'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -a zsh -d 'Print the completion script for zsh'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -a fish -d 'Print the completion script for fish'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -a powershell -d 'Print the completion script for PowerShell'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -l help -d 'Show help'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion bash"' -l help -d 'Show help'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion zsh"' -l help -d 'Show help'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion fish"' -l help -d 'Show help'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion powershell"' -l help -d 'Show help'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a doctor -d 'topic'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a oauth -d 'topic'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a plugin -d 'topic'

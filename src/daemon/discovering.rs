@@ -44,7 +44,7 @@ impl Discovering {
         let Binding::Http(binding) = &*main else {
             let status = Status::disabled(main.transport());
             if let Some(Conclusion::NotAdvertised(error)) = status.conclusion() {
-                log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
+                log::debug!(target: "oauth", error = error.as_str(); "oauth discovery server URL is not configured");
             }
             return without_thread(status);
         };
