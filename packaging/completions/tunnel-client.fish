@@ -3,7 +3,7 @@ function __tunnel_client_at
     set -l at tunnel-client
     for word in (commandline -opc)[2..-1]
         switch "$at $word"
-            case 'tunnel-client run' 'tunnel-client doctor' 'tunnel-client health' 'tunnel-client init' 'tunnel-client profiles' 'tunnel-client profiles list' 'tunnel-client profiles add' 'tunnel-client profiles edit' 'tunnel-client profiles samples' 'tunnel-client profiles samples list' 'tunnel-client profiles samples show' 'tunnel-client admin' 'tunnel-client admin tunnels' 'tunnel-client admin tunnels list' 'tunnel-client admin tunnels get' 'tunnel-client admin tunnels create' 'tunnel-client admin tunnels update' 'tunnel-client admin tunnels delete' 'tunnel-client demo' 'tunnel-client dev' 'tunnel-client dev mcp-stub' 'tunnel-client dev proxy' 'tunnel-client completion' 'tunnel-client completion bash' 'tunnel-client completion zsh' 'tunnel-client completion fish' 'tunnel-client completion powershell' 'tunnel-client help'
+            case 'tunnel-client run' 'tunnel-client doctor' 'tunnel-client health' 'tunnel-client init' 'tunnel-client profiles' 'tunnel-client profiles list' 'tunnel-client profiles add' 'tunnel-client profiles edit' 'tunnel-client profiles samples' 'tunnel-client profiles samples list' 'tunnel-client profiles samples show' 'tunnel-client admin' 'tunnel-client admin tunnels' 'tunnel-client admin tunnels list' 'tunnel-client admin tunnels get' 'tunnel-client admin tunnels create' 'tunnel-client admin tunnels update' 'tunnel-client admin tunnels delete' 'tunnel-client demo' 'tunnel-client dev' 'tunnel-client dev mcp-stub' 'tunnel-client dev proxy' 'tunnel-client cloudflared' 'tunnel-client cloudflared version' 'tunnel-client cloudflared config' 'tunnel-client completion' 'tunnel-client completion bash' 'tunnel-client completion zsh' 'tunnel-client completion fish' 'tunnel-client completion powershell' 'tunnel-client help'
                 set at "$at $word"
         end
     end
@@ -18,6 +18,7 @@ complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -a profiles -d
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -a admin -d 'Administer tunnels at the control plane'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -a demo -d 'Send real calls through a tunnel on this machine and print each step'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -a dev -d 'Tools for trying things out on one machine'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -a cloudflared -d 'Write a configuration for a cloudflared of your own'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -a completion -d 'Print a shell completion script'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -a help -d 'Show a help topic, or the help of a command'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client"' -l help -d 'Show help'
@@ -298,6 +299,19 @@ complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l r
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l response-timeout -r -F -d 'how long a connector waits for a response (default 30s)'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l tunnel-id -r -F -d 'tunnel id (default tunnel_22222222222222222222222222222222)'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client dev proxy"' -l url-file -r -F -d 'file for the connection data'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared"' -a version -d 'Tell which cloudflared comes with this client'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared"' -a config -d 'Print a configuration file for cloudflared'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared"' -l help -d 'Show help'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared version"' -l help -d 'Show help'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l edge-ip-version -r -F -d 'auto, 4 or 6.'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l grace-period -r -F -d 'How long running requests may take at a stop.'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l help -d 'Show help'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l log-level -r -F -d 'debug, info, warn, error or fatal.'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l metrics-address -r -F -d 'Host and port of cloudflared\'s metrics and readiness.'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l protocol -r -F -d 'auto, http2 or quic.'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l retries -r -F -d 'How often a failed connection is tried again.'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l token-file -r -F -d 'File that holds the tunnel\'s token (required); it is not opened here.'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client cloudflared config"' -l transport-log-level -r -F -d 'The same, of the connections to the edge.'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -a bash -d 'Print the completion script for bash'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -a zsh -d 'Print the completion script for zsh'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client completion"' -a fish -d 'Print the completion script for fish'
@@ -321,5 +335,6 @@ complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a profil
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a admin -d 'Administer tunnels at the control plane'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a demo -d 'Send real calls through a tunnel on this machine and print each step'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a dev -d 'Tools for trying things out on one machine'
+complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a cloudflared -d 'Write a configuration for a cloudflared of your own'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -a completion -d 'Print a shell completion script'
 complete -c tunnel-client -n '__tunnel_client_at "tunnel-client help"' -l help -d 'Show help'
