@@ -276,11 +276,15 @@ impl Daemon {
         self.listener.as_ref().map(Listener::base_url)
     }
 
-    /// Kills every child at once when `force` fires: for a process that is about to end without
-    /// [`Daemon::stop`].
+    /// Kills every child at once when `force` fires, and removes the URL file, which would lead nowhere:
+    /// for a process that is about to end without [`Daemon::stop`].
     pub fn kill_on(&self, force: &Cancel) -> CancelGuard {
         let bindings = self.bindings.clone();
-        force.on_cancel(move || bindings.iter().for_each(|binding| binding.kill()))
+        let url_file = self.listener.as_ref().and_then(Listener::url_file).cloned();
+        force.on_cancel(move || {
+            bindings.iter().for_each(|binding| binding.kill());
+            let _ = url_file.map(|file| file.remove());
+        })
     }
 
     /// Stops: no new poll, running exchanges finish and are posted within the budget, queued commands
