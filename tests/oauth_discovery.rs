@@ -94,7 +94,7 @@ fn a_server_is_asked_for_a_challenge_and_then_for_its_documents() {
         assert!(request.header("User-Agent").unwrap().starts_with("tunnel-client-rs/"), "{request:?}");
         assert_eq!(request.header("Content-Type"), None, "{request:?}");
     }
-    client.wait_output("OAuth metadata discovered");
+    client.wait_output("OAuth discovery ProtectedResourceMetaData fetched");
     assert!(client.output().contains("role_0=prmd-resource") && client.output().contains("desc_4="));
 }
 

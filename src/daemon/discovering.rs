@@ -45,6 +45,7 @@ impl Discovering {
             let status = Status::disabled(main.transport());
             if let Some(Conclusion::NotAdvertised(error)) = status.conclusion() {
                 log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
+                log::debug!(target: "oauth", "oauth discovery server URL is not configured");
             }
             return without_thread(status);
         };

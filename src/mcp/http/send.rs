@@ -38,7 +38,7 @@ const MEANINGFUL: [&str; 7] = [
     "www-authenticate",
 ];
 
-/// Requests in one chain of redirects.
+/// Requests in one chain of redirects; one more for metadata, whose chains have ten redirects at most.
 const MAX_REQUESTS: usize = 10;
 
 /// A request to be sent along the layers of a binding.
@@ -130,7 +130,7 @@ impl HttpBinding {
         (mut response, mut dump): (Response, Dump),
     ) -> Result<Reply, Error> {
         let mut moved: Option<Url> = None;
-        for _ in 1..MAX_REQUESTS {
+        for _ in 1..MAX_REQUESTS + usize::from(follow == Follow::SameOrigin) {
             let from = moved.as_ref().unwrap_or(first);
             let Some(to) = redirect(&call.method, from, response.status, &response.headers) else { break };
             let Some(uri) = uri_of(&to) else { break };
