@@ -63,7 +63,8 @@ impl Discovering {
     pub(super) fn start(&mut self, startup_wait: Duration, state: &Arc<State>) -> io::Result<()> {
         let Some(discovery) = self.on_command.clone() else {
             if let Some(Conclusion::NotAdvertised(error)) = self.status.conclusion() {
-                log::debug!(target: "oauth", error = error.as_str(); "oauth discovery server URL is not configured");
+                log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
+                log::debug!(target: "oauth", "oauth discovery server URL is not configured");
             }
             return Ok(());
         };
