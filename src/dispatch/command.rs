@@ -165,6 +165,9 @@ fn conclude(
             }
             Failure::broken(Source::Timeout, FailureKind::Ttl)
         }
+        // Its connector does not listen any more. Without a deadline, nothing else would ever end it.
+        Outcome::Withdrawn if command.deadline != Deadline::NEVER => return reply.withdraw(),
+        Outcome::Withdrawn => Failure::broken(Source::ClientInternal, FailureKind::Canceled),
         Outcome::Failed(failure) => failure,
     };
     let classified = outcome::classify(&failure);
