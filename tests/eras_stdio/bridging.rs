@@ -291,3 +291,12 @@ fn a_subscription_ends_gracefully_with_its_connection_and_few_are_open_at_once()
     );
     eventually("the server is told", || rig.methods().contains(&"1 notifications/cancelled".to_owned()));
 }
+
+#[test]
+fn a_flag_of_other_clients_is_accepted_and_said_to_be_ignored() {
+    let rig = Rig::new("legacy", &["--mcp.stdio-send-initialized-notification"]);
+    rig.client.wait_output("--mcp.stdio-send-initialized-notification is accepted and ignored");
+    let output = rig.client.output();
+    let said: Vec<&str> = output.lines().filter(|line| line.contains("accepted and ignored")).collect();
+    assert!(said.len() == 1 && said[0].to_lowercase().contains("\"level\":\"info\""), "{said:?}");
+}
