@@ -90,6 +90,10 @@ fn warn(config: &Config) {
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
     }
+    if config.mcp.stdio_send_initialized_notification {
+        log::info!(target: "mcpclient",
+            "--mcp.stdio-send-initialized-notification is accepted and ignored: stdio lifecycle care sends it when it is missing");
+    }
     if config.log.http_raw_unsafe {
         log::warn!(target: "process",
             "⚠️  WARNING: Raw HTTP logging enabled — sensitive data may be exposed");
