@@ -152,10 +152,11 @@ impl Material {
                             Some(route) => binding.with_outside(HttpClient::new(route, cut)),
                             None => binding,
                         };
-                        Binding::Http(match &observer {
+                        let binding = match &observer {
                             Some(observer) => binding.with_observer(Arc::clone(observer)),
                             None => binding,
-                        })
+                        };
+                        Binding::Http(binding.shared())
                     }
                     (McpTarget::Http { .. }, _) => return None,
                     (McpTarget::Stdio { command, argv }, _) => {
