@@ -224,6 +224,61 @@ fn a_rejected_client_certificate_is_called_rejected() {
     assert!(error.message.contains("rejected the client certificate"), "{error}");
 }
 
+/// A reply after which the next request needs a new connection.
+const ONCE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+#[test]
+fn a_replaced_bundle_counts_for_the_next_connection_and_a_broken_one_changes_nothing() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let server =
+        |authority: &Authority| tls_server(authority.sign("localhost", |_| {}).config(), ONCE.to_owned());
+    let (of_old, of_new) = (server(&old), server(&new));
+    let trust = old.trust();
+    let client = client(&Route::new(Via::Direct, trust.clone()));
+    let cause = |server: &Server| fetch(&client, get(&https(server))).err().map(|error| error.cause);
+    let listed = || trust.report().extra_bundle.unwrap().certificates[0].cert_id.clone();
+    let before = listed();
+    assert_eq!((cause(&of_old), cause(&of_new)), (None, Some(Cause::Tls)));
+
+    // As programs replace it that want it to be whole at any time.
+    std::fs::copy(new.path("ca.pem"), old.path("next")).unwrap();
+    std::fs::rename(old.path("next"), old.path("ca.pem")).unwrap();
+    assert_eq!((cause(&of_old), cause(&of_new)), (Some(Cause::Tls), None));
+    let after = listed();
+    assert_ne!(after, before, "the report tells what is trusted now");
+
+    old.write("ca.pem", "half a file");
+    assert_eq!((cause(&of_old), cause(&of_new)), (Some(Cause::Tls), None));
+    std::fs::remove_file(old.path("ca.pem")).unwrap();
+    assert_eq!((cause(&of_new), listed()), (None, after));
+
+    old.write("ca.pem", &(old.certificate.pem() + &new.certificate.pem()));
+    assert_eq!((cause(&of_old), cause(&of_new)), (None, None));
+}
+
+#[test]
+fn a_replaced_client_certificate_is_shown_once_its_key_has_come_as_well() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = tls_server(authority.demanding(&authority.sign("localhost", |_| {})), ONCE.to_owned());
+    let mut route = trusting(&authority);
+    route.client_certificate = Some(OriginCertificate {
+        certificate: stranger.client_certificate(),
+        origin: Origin::of(&https(&server)).unwrap(),
+    });
+    let client = client(&route);
+    let cause = || fetch(&client, get(&https(&server))).err().map(|error| error.cause);
+    assert_eq!(cause(), Some(Cause::Tls), "of a stranger");
+
+    let known = authority.sign("client", |_| {});
+    stranger.write("client.pem", &known.pem);
+    assert_eq!(cause(), Some(Cause::Tls), "the pair does not match: the stranger's is still shown");
+    stranger.write("client.key", &known.key.serialize_pem());
+    assert_eq!((cause(), cause()), (None, None));
+
+    stranger.client_certificate();
+    assert_eq!(cause(), Some(Cause::Tls), "no session of the old certificate is resumed");
+}
+
 /// A proxy that opens tunnels to where it is asked, over `wire`.
 fn tunnel<S: Read + Write + SplitCopy>(mut peer: Peer<S>) {
     let Some(request) = peer.request() else { return };

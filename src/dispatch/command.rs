@@ -178,6 +178,9 @@ fn conclude(
             let kind = if unanswered { FailureKind::Timeout } else { FailureKind::Ttl };
             Failure::broken(Source::Timeout, kind)
         }
+        // Its connector does not listen any more. Without a deadline, nothing else would ever end it.
+        Outcome::Withdrawn if command.deadline != Deadline::NEVER => return reply.withdraw(),
+        Outcome::Withdrawn => Failure::broken(Source::ClientInternal, FailureKind::Canceled),
         Outcome::Failed(failure) => failure,
     };
     let classified = outcome::classify(&failure);

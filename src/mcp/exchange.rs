@@ -55,6 +55,8 @@ pub enum Outcome {
     Failed(Failure),
     /// The exchange's deadline passed first.
     Expired,
+    /// The connector took its call back; nobody waits for an answer.
+    Withdrawn,
 }
 
 impl Head {

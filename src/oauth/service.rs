@@ -217,7 +217,7 @@ fn log_end(report: &Report, conclusion: &Conclusion, pause: Duration) {
         }
         Conclusion::Found => {
             let source = report.selected().map(|selected| selected.source.label()).unwrap_or_default();
-            log::info!(target: "oauth", source; "OAuth metadata discovered");
+            log::info!(target: "oauth", source; "OAuth discovery ProtectedResourceMetaData fetched");
         }
     }
 }

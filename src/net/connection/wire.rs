@@ -74,7 +74,7 @@ impl Wire {
         matches!(self, Wire::Tls(_))
     }
 
-    fn socket(&self) -> &Socket {
+    pub(super) fn socket(&self) -> &Socket {
         match self {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => tls.below.socket(),

@@ -7,13 +7,17 @@ mod der;
 pub(super) mod explain;
 mod trust;
 mod verifier;
+mod watched;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
 
+use self::client_certificate::Always;
 pub use self::client_certificate::{ClientCertificate, ClientCertificateError, OriginCertificate};
 pub use self::trust::{BundleReport, CertificateReport, SystemTrust, Trust, TrustError, TrustReport};
 use super::Origin;
@@ -21,17 +25,25 @@ use super::Origin;
 /// Sessions kept for resumption, over all servers of one client.
 const RESUMABLE_SESSIONS: usize = 32;
 
-/// The TLS settings of one route, made when the first TLS connection is opened.
+/// The TLS settings of one route, made when the first TLS connection is opened, and again for the first
+/// one after the files behind them have changed: sessions with what was in them are not resumed then.
 pub(super) struct ClientTls {
     trust: Trust,
     own: Option<OriginCertificate>,
-    anonymous: OnceLock<Arc<ClientConfig>>,
-    identified: OnceLock<Arc<ClientConfig>>,
+    anonymous: Mutex<Option<Made>>,
+    identified: Mutex<Option<Made>>,
+}
+
+/// Settings, and what they were made of.
+struct Made {
+    verifier: Arc<dyn ServerCertVerifier>,
+    certificate: Option<Arc<CertifiedKey>>,
+    config: Arc<ClientConfig>,
 }
 
 impl ClientTls {
     pub(super) fn new(trust: Trust, own: Option<OriginCertificate>) -> ClientTls {
-        ClientTls { trust, own, anonymous: OnceLock::new(), identified: OnceLock::new() }
+        ClientTls { trust, own, anonymous: Mutex::default(), identified: Mutex::default() }
     }
 
     /// The settings for a connection to `target` (`None` for a proxy), and whether a client
@@ -41,26 +53,40 @@ impl ClientTls {
         target: Option<&Origin>,
     ) -> Result<(Arc<ClientConfig>, bool), rustls::Error> {
         let own = self.own.as_ref().filter(|own| target == Some(&own.origin));
+        let verifier = self.trust.verifier()?;
+        let certificate = own.map(|own| own.certificate.current());
         let slot = if own.is_some() { &self.identified } else { &self.anonymous };
-        if let Some(config) = slot.get() {
-            return Ok((Arc::clone(config), own.is_some()));
-        }
-        let config = self.build(own)?;
-        Ok((Arc::clone(slot.get_or_init(|| Arc::new(config))), own.is_some()))
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = match slot.take() {
+            Some(made) if made.is_of(&verifier, certificate.as_ref()) => made,
+            _ => Made::new(verifier, certificate)?,
+        };
+        let config = Arc::clone(&slot.insert(made).config);
+        Ok((config, own.is_some()))
     }
+}
 
-    fn build(&self, own: Option<&OriginCertificate>) -> Result<ClientConfig, rustls::Error> {
+impl Made {
+    fn new(
+        verifier: Arc<dyn ServerCertVerifier>,
+        certificate: Option<Arc<CertifiedKey>>,
+    ) -> Result<Made, rustls::Error> {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous() // rustls's word for any verifier of one's own; ours only adds to its own.
-            .with_custom_certificate_verifier(self.trust.verifier()?);
-        let mut config = match own {
-            Some(own) => builder.with_client_cert_resolver(own.certificate.resolver()),
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
+        let mut config = match &certificate {
+            Some(certificate) => builder.with_client_cert_resolver(Arc::new(Always(Arc::clone(certificate)))),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::in_memory_sessions(RESUMABLE_SESSIONS);
-        Ok(config)
+        Ok(Made { verifier, certificate, config: Arc::new(config) })
+    }
+
+    fn is_of(&self, verifier: &Arc<dyn ServerCertVerifier>, certificate: Option<&Arc<CertifiedKey>>) -> bool {
+        Arc::ptr_eq(&self.verifier, verifier)
+            && self.certificate.as_ref().map(Arc::as_ptr) == certificate.map(Arc::as_ptr)
     }
 }
 
