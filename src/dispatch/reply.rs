@@ -6,7 +6,7 @@ use crate::control_plane::{Command, Delivery, Posting, ResponseBody, Work, filte
 use crate::net::{Deadline, HeaderList};
 
 use super::outcome::Response;
-use super::trace::Trace;
+use super::trace::{SESSION_ID, Trace};
 use super::{Delivered, Observer, Poster};
 
 /// Where the responses of one command go. Notifications first, then one terminal response; after
@@ -120,6 +120,7 @@ impl<'a> Reply<'a> {
                     && log::log_enabled!(target: "dispatcher", level)
                 {
                     Trace::of(self.command)
+                        .or_session(headers.get(SESSION_ID))
                         .event(level)
                         .with_some("rpc_method", kind_and_method(&self.command.work).1)
                         .with("status_code", code)
@@ -132,6 +133,7 @@ impl<'a> Reply<'a> {
                 .event(Level::Info)
                 .emit("command response deadline reached while its response was being posted"),
             delivery => Trace::of(self.command)
+                .or_session(headers.get(SESSION_ID))
                 .event(Level::Error)
                 .with("status_code", code)
                 .with("delivery", delivery.label())
