@@ -270,9 +270,9 @@ fn the_connection_ttl_ends_what_hangs_with_an_answer_and_frees_the_worker() {
         assert_eq!((post.code(), post.failure().as_str()), (504, "timeout/ttl"), "{id}");
         assert_eq!(post.json["resp_json"]["error"]["message"], "Gateway Timeout");
     }
-    for (id, kind) in [("note", "notify_ack"), ("end", "session_termination_response")] {
+    for (id, code, kind) in [("note", 504, "notify_ack"), ("end", 502, "session_termination_response")] {
         let post = plane.wait_terminal(id);
-        assert_eq!((post.code(), post.kind()), (504, kind));
+        assert_eq!((post.code(), post.kind()), (code, kind));
     }
     assert_eq!(plane.posts_of("opened").len(), 2);
 }

@@ -139,7 +139,7 @@ const fn fails(call: &'static str, others: &'static str) -> Wants {
     Wants { call, hasty: call, notification: others, termination: others }
 }
 
-const HANGS: Wants = Wants { call: TTL, hasty: "silence", notification: "504", termination: "504" };
+const HANGS: Wants = Wants { call: TTL, hasty: "silence", notification: "504", termination: "502" };
 
 /// What a proxy may say to `CONNECT`, and whether it then closes; nothing stands for silence.
 const PROXIES: &[(&str, Wants, Option<&[u8]>, bool)] = &[

@@ -124,17 +124,17 @@ fn a_listed_self_signed_certificate_is_trusted_for_its_own_name_and_time_only() 
 }
 
 #[test]
-fn peers_that_break_or_do_not_speak_tls_are_tls_failures() {
-    for (bytes, words) in [
-        ("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "does not speak TLS"),
-        ("", "closed the connection during the TLS handshake"),
+fn peers_that_do_not_speak_tls_are_tls_failures_and_those_that_break_are_not() {
+    for (bytes, cause, words) in [
+        ("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", Cause::Tls, "does not speak TLS"),
+        ("", Cause::Eof, "closed the connection during the TLS handshake"),
     ] {
         let server = Server::new(move |peer| {
             peer.read_once();
             peer.send(bytes);
         });
         let error = failure(&direct(), &https(&server));
-        assert_eq!((error.cause, error.written), (Cause::Tls, false), "{error}");
+        assert_eq!((error.cause, error.written), (cause, false), "{error}");
         assert!(error.message.contains(words), "{error}");
     }
 }

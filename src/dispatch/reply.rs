@@ -48,6 +48,15 @@ impl<'a> Reply<'a> {
             .emit("command response deadline reached; dropping without posting a response");
     }
 
+    /// Ends the command in silence: its connector has cancelled it, so that its deadline passes without an
+    /// answer.
+    pub(super) fn withdraw(&mut self) {
+        self.ended = true;
+        Trace::of(self.command)
+            .event(Level::Info)
+            .emit("command cancelled by its connector; dropping without posting a response");
+    }
+
     /// Posts a notification, best effort: after the first that is not delivered none is posted any more.
     /// `headers` are the filtered ones of the enclosing reply.
     pub(super) fn notify(&mut self, json: &str, code: u16, headers: &HeaderList, deadline: Deadline) {

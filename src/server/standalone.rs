@@ -110,6 +110,17 @@ impl Standalone {
         &self.failed
     }
 
+    /// Says in a line how busy the server is, for as long as somebody asks.
+    pub fn status(&self) -> impl Fn() -> String + Send + use<> {
+        let engine = Arc::clone(&self.engine);
+        move || {
+            let tunnels = engine.tunnels();
+            let loads = tunnels.iter().map(|tunnel| tunnel.load());
+            let (held, parked) = loads.fold((0, 0), |sum, load| (sum.0 + load.held, sum.1 + load.parked));
+            format!("serving; tunnels: {}, calls held: {held}, polls waiting: {parked}", tunnels.len())
+        }
+    }
+
     /// Takes over keys and tunnels of what `read` yields and reads the certificates again. Listeners and
     /// limits stay as they are. Tunnels that are gone end what goes on in them. An error changes nothing.
     pub fn reload(&self, read: impl FnOnce() -> Result<ServerConfig, String>) -> Result<(), String> {

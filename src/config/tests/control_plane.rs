@@ -88,8 +88,9 @@ fn poll_times_have_units_and_bounds() {
 #[test]
 fn a_client_certificate_moves_the_default_host() {
     let given = Given::minimal();
-    let cert = given.file("c.pem", "x").display().to_string();
-    let key = given.file("k.pem", "x").display().to_string();
+    let pem = pem();
+    let cert = given.file("c.pem", &pem).display().to_string();
+    let key = given.file("k.pem", &pem).display().to_string();
     let pair = ["--control-plane.client-cert", &cert, "--control-plane.client-key", &key];
     let host = |given: Given| given.config().control_plane.base_url.to_string();
     let given = given.arguments(&pair);

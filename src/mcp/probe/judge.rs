@@ -38,6 +38,19 @@ pub(super) enum Verdict {
     Failed(String),
 }
 
+impl Verdict {
+    /// The word for it in metrics.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Verdict::Speaks(..) => "supported",
+            Verdict::Refuses { .. } => "unsupported",
+            Verdict::AuthRequired(_) => "auth",
+            Verdict::Silent => "timeout",
+            Verdict::Refused(_) | Verdict::Cancelled | Verdict::Failed(_) => "error",
+        }
+    }
+}
+
 /// Judges the end of an exchange that sent `initialize`.
 pub(super) fn initialize(outcome: Outcome, cause: Option<Cause>, origin: &str) -> Verdict {
     let answer = match common("initialize", outcome, cause, origin) {
@@ -118,7 +131,7 @@ fn common(method: &str, outcome: Outcome, cause: Option<Cause>, origin: &str) ->
                 _ => Verdict::Failed(text),
             })
         }
-        Outcome::Expired => Err(Verdict::Silent),
+        Outcome::Expired | Outcome::Withdrawn => Err(Verdict::Silent),
         Outcome::Accepted(head) => Err(Verdict::Failed(rejected(head.status))),
     }
 }

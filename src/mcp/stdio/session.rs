@@ -90,6 +90,8 @@ pub(super) struct Settings {
     pub(super) probe_window: Duration,
     /// How long a child may take to answer `initialize`.
     pub(super) handshake_limit: Duration,
+    /// How long both refusals of a child are repeated to connectors without asking it again.
+    pub(super) refusal_kept: Duration,
     /// Messages that may wait for the child's stdin.
     pub(super) max_queued: usize,
 }

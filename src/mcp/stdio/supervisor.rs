@@ -297,7 +297,7 @@ impl Supervisor {
         let delay = due.saturating_duration_since(Instant::now());
         info!(
             target: "mcpclient", transport = "stdio", channel = self.shared.tag.channel.as_str(),
-            attempt = self.failures, delay_ms = millis(delay);
+            child_generation = self.generation, attempt = self.failures, delay_ms = millis(delay);
             "stdio MCP child restarting"
         );
         loop {

@@ -19,7 +19,7 @@ use rustls::pki_types::ServerName;
 pub(super) use self::buffers::{Buffers, HELD_BOUND_BYTES};
 pub use self::check::{ProxyCheck, ProxyFailure, check_proxy};
 pub(crate) use self::names::is_localhost;
-pub(super) use self::socket::cancelled;
+pub(super) use self::socket::{Cutter, cancelled};
 use self::wire::{Tls, Wire};
 use super::origin::{Origin, host_and_port};
 use super::proxy::{Decision, ProxyKind, ProxyUrl};
@@ -189,6 +189,11 @@ fn of_proxy(proxy: &ProxyUrl, error: Error) -> Error {
 }
 
 impl Connection {
+    /// What shuts it down from another thread.
+    pub(super) fn cutter(&self) -> Cutter {
+        self.wire.socket().cutter()
+    }
+
     /// Sends what the buffers hold back; `first` when it starts with a request line. `started` is set
     /// as soon as any byte has left.
     pub(super) fn send_held(

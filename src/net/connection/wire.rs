@@ -74,7 +74,7 @@ impl Wire {
         matches!(self, Wire::Tls(_))
     }
 
-    fn socket(&self) -> &Socket {
+    pub(super) fn socket(&self) -> &Socket {
         match self {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => tls.below.socket(),
@@ -115,7 +115,7 @@ impl Tls {
             let more = tls.receive(deadline).map_err(|e| tls.during_handshake(e))?;
             if !more {
                 let message = format!("{} closed the connection during the TLS handshake", tls.peer);
-                return Err(Error::before_writing(Cause::Tls, message));
+                return Err(Error::before_writing(Cause::Eof, message));
             }
         }
         // Our last flight need not wait for the request; a peer that rejects us shall say so early.
@@ -130,8 +130,16 @@ impl Tls {
                 ..error
             },
             Cause::Cancelled | Cause::Tls => error,
-            _ => Error {
-                cause: Cause::Tls,
+            cause => Error {
+                // A connection that broke says nothing about the TLS of either end.
+                cause: match cause {
+                    Cause::Eof
+                    | Cause::UnexpectedEof
+                    | Cause::ClosedPipe
+                    | Cause::ConnectionReset
+                    | Cause::ConnectionAborted => cause,
+                    _ => Cause::Tls,
+                },
                 message: format!("the TLS handshake with {} failed: {}", self.peer, error.message),
                 ..error
             },

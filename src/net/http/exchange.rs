@@ -13,6 +13,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::call;
+use super::cut::{self, Watched};
 use super::pool::Pool;
 use crate::net::connection::{self, Connection, HELD_BOUND_BYTES};
 use crate::net::{Cause, Deadline, Error, Uri};
@@ -40,10 +41,11 @@ impl Connector for Connect {
     ) -> Result<Option<Exchange>, UreqError> {
         let mut connection = self.0.connect(details.uri, call::deadline()).map_err(call::fail)?;
         call::set_reused(connection.reused);
+        let watched = cut::watch(&connection).map_err(call::fail)?;
         let (total, line) = call::sizes();
         connection.buffers.reserve_output(total, line);
         let pool = Arc::clone(&self.0);
-        Ok(Some(Exchange { buffers: ExchangeBuffers(Some(connection)), pool, line_sent: false }))
+        Ok(Some(Exchange { buffers: ExchangeBuffers(Some(connection)), pool, line_sent: false, watched }))
     }
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Exchange {
     pool: Arc<Pool>,
     /// Whether the request line has been handed to the connection.
     line_sent: bool,
+    /// Who may end it from another thread.
+    watched: Option<Watched>,
 }
 
 /// The connection, until it goes back to the pool.
@@ -82,6 +86,7 @@ impl Exchange {
                 let fresh = self.pool.opener().open_origin(connection.origin.clone(), deadline)?;
                 let mut old = std::mem::replace(&mut **connection, fresh);
                 connection.buffers.take_output_of(&mut old.buffers);
+                self.watched = cut::watch(connection)?;
                 call::set_reused(false);
                 let sent = connection.send_held(false, deadline, &mut started);
                 if started {
@@ -140,6 +145,7 @@ impl Transport for Exchange {
 
     /// Asked once, when the reply has been read to its end and the connection may be kept.
     fn is_open(&mut self) -> bool {
+        self.watched = None;
         if let Some(connection) = self.buffers.0.take() {
             self.pool.put(connection);
         }
@@ -238,7 +244,7 @@ mod tests {
         connection.reused = true;
         hold(&mut connection, b"whole request");
         let buffers = ExchangeBuffers(Some(connection));
-        let mut exchange = Exchange { buffers, pool: Arc::clone(&pool), line_sent: false };
+        let mut exchange = Exchange { buffers, pool: Arc::clone(&pool), line_sent: false, watched: None };
         exchange.flush(deadline).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let mut seen = [0; 13];

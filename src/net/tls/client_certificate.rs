@@ -5,12 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error as TlsError, SignatureScheme};
 
+use super::der::public_key_info;
 use super::provider;
 use super::watched::Watched;
 use crate::net::Origin;
@@ -78,13 +79,21 @@ fn read_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, ClientCerti
     let chain = chain.ok_or_else(|| ClientCertificateError::NoCertificate(certificate.to_owned()))?;
     let key_der =
         PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| ClientCertificateError::NoKey(key.to_owned()))?;
-    CertifiedKey::from_der(chain, key_der, &provider()).map_err(|error| match error {
-        TlsError::InconsistentKeys(_) => {
-            ClientCertificateError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
-        }
-        TlsError::InvalidCertificate(_) => ClientCertificateError::NoCertificate(certificate.to_owned()),
-        _ => ClientCertificateError::UnusableKey(key.to_owned()),
-    })
+    let signer = provider()
+        .key_provider
+        .load_private_key(key_der)
+        .map_err(|_| ClientCertificateError::UnusableKey(key.to_owned()))?;
+    // The server judges the certificate. WebPKI would refuse those of version 1, which the usual tools
+    // make unless they are told otherwise.
+    let shown = chain.first().and_then(|leaf| public_key_info(leaf));
+    let shown = shown.ok_or_else(|| ClientCertificateError::NoCertificate(certificate.to_owned()))?;
+    if signer.public_key().is_some_and(|own| own.as_ref() != shown) {
+        return Err(ClientCertificateError::Mismatch {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        });
+    }
+    Ok(CertifiedKey::new(chain, signer))
 }
 
 /// Shows the certificate whatever issuers the server hints at.
@@ -142,6 +151,30 @@ impl std::error::Error for ClientCertificateError {
 mod tests {
     use super::*;
     use rcgen::{CertifiedKey as Generated, generate_simple_self_signed};
+
+    #[test]
+    fn a_certificate_of_version_1_loads_when_the_key_is_its_own() {
+        let Generated { cert, signing_key } = generate_simple_self_signed(["client".to_owned()]).unwrap();
+        let other = generate_simple_self_signed(["other".to_owned()]).unwrap();
+        let sequence = |content: &[u8]| [&[0x30, u8::try_from(content.len()).unwrap()], content].concat();
+        // Serial number; then algorithm, issuer, validity and subject, which do not matter; no version.
+        let before_key = [[0x02, 1, 1].as_slice(), &sequence(&[]).repeat(4)].concat();
+        let fields = [before_key, public_key_info(cert.der()).unwrap().to_vec()].concat();
+        let certificate = sequence(&sequence(&fields));
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let body = crate::net::base64(&certificate);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        let certificate = write("c.pem", &pem);
+        let load = |key: &str| ClientCertificate::load(&certificate, &write("k.pem", key));
+        load(&signing_key.serialize_pem()).unwrap();
+        let error = load(&other.signing_key.serialize_pem()).unwrap_err().to_string();
+        assert!(error.contains("does not match the certificate"), "{error}");
+    }
 
     #[test]
     fn a_pair_loads_and_everything_else_is_one_clear_sentence() {

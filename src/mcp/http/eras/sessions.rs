@@ -5,8 +5,10 @@
 
 use crate::order;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use serde_json::value::RawValue;
 
 use crate::jsonrpc::{Envelope, Message};
 use crate::mcp::bridge::{evidence, modern, own};
@@ -15,7 +17,7 @@ use crate::mcp::{Answer, Exchange, Failure, FailureKind, Outcome, Source, peek};
 use crate::net::{Deadline, HeaderList, sha256};
 
 use super::super::HttpBinding;
-use super::facts::{handshake_failed, handshake_silent};
+use super::facts::{handshake_failed, handshake_silent, millis};
 
 /// Sessions of one server.
 const MAX_SESSIONS: usize = 64;
@@ -33,11 +35,18 @@ pub(super) type Key = [u8; 32];
 
 /// All sessions of one server.
 #[derive(Default)]
-pub(super) struct Sessions(HashMap<Key, Slot>);
+pub(super) struct Sessions {
+    open: HashMap<Key, Slot>,
+    /// The client stops: what is opened now is closed again at once.
+    closed: bool,
+}
+
+/// How opening a session ended, once it has.
+type Attempt = OnceLock<Result<Arc<Session>, NoSession>>;
 
 enum Slot {
     /// Somebody opens it.
-    Opening,
+    Opening(Arc<Attempt>),
     Open {
         session: Arc<Session>,
         used: Instant,
@@ -57,6 +66,7 @@ pub(super) struct Session {
 }
 
 /// Why there is no session.
+#[derive(Clone)]
 pub(super) enum NoSession {
     /// The server speaks no revision with a handshake: its answer.
     Refused(Outcome),
@@ -67,7 +77,12 @@ pub(super) enum NoSession {
 impl Sessions {
     /// Sessions that are open.
     pub(super) fn count(&self) -> usize {
-        self.0.values().filter(|slot| matches!(slot, Slot::Open { .. })).count()
+        self.open.values().filter(|slot| matches!(slot, Slot::Open { .. })).count()
+    }
+
+    /// Forgets all that are open: the server may be another one by now.
+    pub(super) fn forget(&mut self) {
+        self.open.retain(|_, slot| matches!(slot, Slot::Opening(_)));
     }
 }
 
@@ -134,22 +149,26 @@ pub(super) fn key(headers: &HeaderList) -> Key {
     sha256(text.as_bytes())
 }
 
-/// Gives the place of a session that could not be opened back.
+/// The place of a session that is being opened; whatever becomes of it, those who wait are told.
 struct Opening<'a> {
     binding: &'a HttpBinding,
     key: Key,
-    opened: Option<Arc<Session>>,
+    attempt: Arc<Attempt>,
 }
 
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
+impl Opening<'_> {
+    /// Ends the wait.
+    fn ended(&self, opened: Result<Arc<Session>, NoSession>) {
         let mut state = self.binding.eras.lock();
-        match self.opened.take() {
-            Some(session) => {
-                state.sessions.0.insert(self.key, Slot::Open { session, used: Instant::now() });
-            }
-            None => {
-                state.sessions.0.remove(&self.key);
+        if self.attempt.set(opened).is_ok() {
+            match self.attempt.get() {
+                Some(Ok(session)) if !state.sessions.closed => {
+                    let slot = Slot::Open { session: Arc::clone(session), used: Instant::now() };
+                    state.sessions.open.insert(self.key, slot);
+                }
+                _ => {
+                    state.sessions.open.remove(&self.key);
+                }
             }
         }
         drop(state);
@@ -157,8 +176,24 @@ impl Drop for Opening<'_> {
     }
 }
 
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.ended(Err(NoSession::Ended(handshake_failed(None))));
+    }
+}
+
+/// What a handshake needs of the command that causes it.
+struct Cause {
+    headers: HeaderList,
+    meta: Option<Box<RawValue>>,
+    trigger: &'static str,
+    /// Bounds all of it.
+    until: Deadline,
+}
+
 impl HttpBinding {
-    /// The session of this command's sender, opened if need be; one at a time opens it.
+    /// The session of this command's sender, opened if need be; one at a time opens it. A handshake goes
+    /// on when the command that caused it cannot wait any longer.
     pub(super) fn session(
         &self,
         key: Key,
@@ -167,64 +202,100 @@ impl HttpBinding {
     ) -> Result<Arc<Session>, NoSession> {
         let patience = self.eras.patience(exchange.deadline);
         let mut stale = Vec::new();
-        {
+        let (attempt, begun) = {
             let mut state = self.eras.lock();
-            loop {
-                let now = Instant::now();
-                match state.sessions.0.get_mut(&key) {
-                    Some(Slot::Open { session, used }) if now.saturating_duration_since(*used) < MAX_IDLE => {
-                        *used = now;
-                        return Ok(Arc::clone(session));
-                    }
-                    Some(Slot::Open { .. }) | None => {
-                        stale.extend(state.sessions.make_room(key, now));
-                        state.sessions.0.insert(key, Slot::Opening);
-                        break;
-                    }
-                    Some(Slot::Opening) => {}
+            let now = Instant::now();
+            match state.sessions.open.get_mut(&key) {
+                Some(Slot::Open { session, used }) if now.saturating_duration_since(*used) < MAX_IDLE => {
+                    *used = now;
+                    return Ok(Arc::clone(session));
                 }
-                state =
-                    self.eras.wait(state, patience).ok_or_else(|| NoSession::Ended(handshake_silent()))?;
+                Some(Slot::Opening(attempt)) => (Arc::clone(attempt), false),
+                Some(Slot::Open { .. }) | None => {
+                    stale.extend(state.sessions.make_room(key, now));
+                    let attempt = Arc::<Attempt>::default();
+                    state.sessions.open.insert(key, Slot::Opening(Arc::clone(&attempt)));
+                    (attempt, true)
+                }
             }
+        };
+        if begun {
+            let meta = modern::meta_of(exchange.message).map(RawValue::to_owned);
+            let headers = bare(exchange.headers);
+            self.begin_session(key, &attempt, Cause { headers, meta, trigger, until: patience });
         }
-        let mut opening = Opening { binding: self, key, opened: None };
-        let opened = self.open_session(exchange, patience, trigger);
-        opening.opened = opened.as_ref().ok().cloned();
-        drop(opening);
         for session in stale {
             self.close_session(&session, Deadline::after(CLOSE_TIME));
         }
-        opened
+        let mut state = self.eras.lock();
+        loop {
+            if let Some(opened) = attempt.get() {
+                return opened.clone();
+            }
+            state = self.eras.wait(state, patience).ok_or_else(|| NoSession::Ended(handshake_silent()))?;
+        }
+    }
+
+    /// Opens a session on a thread of its own; here, within its command's time, where there is none.
+    fn begin_session(&self, key: Key, attempt: &Arc<Attempt>, cause: Cause) {
+        let Some(binding) = self.me.get().and_then(Weak::upgrade) else {
+            return self.open_for(key, Arc::clone(attempt), &cause);
+        };
+        let waiting = Arc::clone(attempt);
+        let cause = Cause { until: Deadline::NEVER, ..cause };
+        let thread = std::thread::Builder::new()
+            .name("mcp-handshake".into())
+            .spawn(move || binding.open_for(key, waiting, &cause));
+        match thread {
+            Ok(thread) => self.eras.adopt(thread),
+            Err(_) => drop(Opening { binding: self, key, attempt: Arc::clone(attempt) }),
+        }
+    }
+
+    fn open_for(&self, key: Key, attempt: Arc<Attempt>, cause: &Cause) {
+        let opening = Opening { binding: self, key, attempt };
+        let opened = self.open_session(cause);
+        if let Err(NoSession::Ended(outcome @ Outcome::Failed(Failure::Lifecycle { status: 504, .. }))) =
+            &opened
+            && cause.until == Deadline::NEVER
+            && self.eras.both_silent()
+        {
+            self.eras.refused_both(outcome.clone());
+        }
+        let unwanted = opened.as_ref().ok().filter(|_| self.eras.lock().sessions.closed).cloned();
+        opening.ended(opened);
+        if let Some(session) = unwanted {
+            self.close_session(&session, Deadline::after(CLOSE_TIME));
+        }
     }
 
     /// The server has forgotten `session`: the next command opens another.
     pub(super) fn forget_session(&self, key: Key, session: &Arc<Session>) {
         let mut state = self.eras.lock();
-        if let Some(Slot::Open { session: known, .. }) = state.sessions.0.get(&key)
+        if let Some(Slot::Open { session: known, .. }) = state.sessions.open.get(&key)
             && Arc::ptr_eq(known, session)
         {
-            state.sessions.0.remove(&key);
+            state.sessions.open.remove(&key);
         }
     }
 
-    fn open_session(
-        &self,
-        exchange: &Exchange<'_>,
-        patience: Deadline,
-        trigger: &'static str,
-    ) -> Result<Arc<Session>, NoSession> {
+    fn open_session(&self, cause: &Cause) -> Result<Arc<Session>, NoSession> {
         let started = Instant::now();
-        let opened = self.try_versions(exchange, patience);
-        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let channel = self.eras.channel.as_str();
-        let (result, failure) = match &opened {
-            Ok(_) => ("ok", None),
+        let opened = self.try_versions(cause, started);
+        let elapsed_ms = millis(started.elapsed());
+        let (channel, trigger) = (self.eras.channel.as_str(), cause.trigger);
+        let (result, probe, failure) = match &opened {
+            Ok(_) => ("ok", "supported", None),
             Err((NoSession::Ended(Outcome::Failed(Failure::Lifecycle { status: 504, .. })), _)) => {
-                ("timeout", Some(None))
+                ("timeout", "timeout", Some(None))
             }
-            Err((_, code)) => ("error", Some(*code)),
+            Err((NoSession::Refused(_), code)) => ("error", "unsupported", Some(*code)),
+            Err((NoSession::Ended(outcome), code)) => {
+                ("error", if is_auth(outcome) { "auth" } else { "error" }, Some(*code))
+            }
         };
         self.eras.tally.handshake(trigger, result);
+        self.eras.tally.probe("initialize", probe);
         match failure {
             Some(Some(code)) => {
                 log::warn!(target: "mcpclient", channel, trigger, rpc_error_code = code, elapsed_ms;
@@ -240,18 +311,17 @@ impl HttpBinding {
     /// `initialize`, with another version if the first one is refused.
     fn try_versions(
         &self,
-        exchange: &Exchange<'_>,
-        patience: Deadline,
+        cause: &Cause,
+        started: Instant,
     ) -> Result<Arc<Session>, (NoSession, Option<i64>)> {
-        let headers = bare(exchange.headers);
-        let meta = modern::meta_of(exchange.message);
+        let headers = &cause.headers;
         let mut version = LEGACY_VERSIONS[0];
         let mut retried = false;
         loop {
-            let params = modern::initialize_params(version, meta);
+            let params = modern::initialize_params(version, cause.meta.as_deref());
             let request = own::request(&own::next_id("init"), "initialize", &params);
-            let deadline = Deadline::after(self.eras.handshake_limit).earliest(patience);
-            match self.initialized(self.own_exchange(&request, &headers, deadline), &headers) {
+            let deadline = Deadline::after(self.eras.handshake_limit).earliest(cause.until);
+            match self.initialized(self.own_exchange(&request, headers, deadline), headers, started) {
                 Ok(session) => return Ok(session),
                 Err(refused) => match refused.retry.filter(|_| !retried) {
                     Some(other) => {
@@ -264,7 +334,12 @@ impl HttpBinding {
         }
     }
 
-    fn initialized(&self, outcome: Outcome, headers: &HeaderList) -> Result<Arc<Session>, Unopened> {
+    fn initialized(
+        &self,
+        outcome: Outcome,
+        headers: &HeaderList,
+        started: Instant,
+    ) -> Result<Arc<Session>, Unopened> {
         let answer = match outcome {
             Outcome::Answered(answer) => answer,
             Outcome::Expired => return Err(Unopened::ended(handshake_silent())),
@@ -303,6 +378,7 @@ impl HttpBinding {
             return Err(Unopened::ended(handshake_failed(None)));
         };
         let version = peek::member(result, "protocolVersion").and_then(peek::string).unwrap_or_default();
+        own::warn_of_unfamiliar(&self.eras.channel, &version);
         let session = Arc::new(Session {
             result: Box::from(result.get()),
             // A session of a rejected request is nobody's.
@@ -316,7 +392,7 @@ impl HttpBinding {
             level: Mutex::default(),
         });
         self.eras.initialized(&session.result);
-        self.eras.learn(Some(true), None, "initialize_result");
+        self.eras.learn(Some(true), None, "initialize_result", started);
         self.announce_session(&session);
         Ok(session)
     }
@@ -351,10 +427,22 @@ impl HttpBinding {
         }
     }
 
+    /// Waits for the binding's own threads; cut what they do before.
+    pub(in crate::mcp) fn join_threads(&self) {
+        let threads = std::mem::take(&mut self.eras.lock().threads);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
     /// Closes all sessions that were opened for connectors; best effort.
     pub(in crate::mcp) fn close_sessions(&self, deadline: Deadline) {
         let deadline = Deadline::after(CLOSE_TIME).earliest(deadline);
-        let all = std::mem::take(&mut self.eras.lock().sessions.0);
+        let all = {
+            let mut state = self.eras.lock();
+            state.sessions.closed = true;
+            std::mem::take(&mut state.sessions.open)
+        };
         let open: Vec<Arc<Session>> = all
             .into_values()
             .filter_map(|slot| match slot {
@@ -375,27 +463,27 @@ impl Sessions {
     /// Makes room for one more; what has to be closed for it.
     fn make_room(&mut self, key: Key, now: Instant) -> Vec<Arc<Session>> {
         let mut stale: Vec<Key> = self
-            .0
+            .open
             .iter()
             .filter_map(|(known, slot)| match slot {
                 Slot::Open { used, .. } if now.saturating_duration_since(*used) >= MAX_IDLE => Some(*known),
                 _ => None,
             })
             .collect();
-        if self.0.len() - stale.len() >= MAX_SESSIONS && !self.0.contains_key(&key) {
+        if self.open.len() - stale.len() >= MAX_SESSIONS && !self.open.contains_key(&key) {
             let oldest = self
-                .0
+                .open
                 .iter()
                 .filter_map(|(known, slot)| match slot {
                     Slot::Open { used, .. } => Some((*used, *known)),
-                    Slot::Opening => None,
+                    Slot::Opening(_) => None,
                 })
                 .min();
             stale.extend(oldest.map(|(_, known)| known));
         }
         stale
             .into_iter()
-            .filter_map(|known| match self.0.remove(&known) {
+            .filter_map(|known| match self.open.remove(&known) {
                 Some(Slot::Open { session, .. }) => Some(session),
                 _ => None,
             })
@@ -413,6 +501,16 @@ struct Unopened {
 impl Unopened {
     fn ended(outcome: Outcome) -> Unopened {
         Unopened { end: NoSession::Ended(outcome), retry: None, code: None }
+    }
+}
+
+/// Whether the server wants authorization first.
+fn is_auth(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Answered(Answer { head, .. }) | Outcome::Failed(Failure::Rejected { head, .. }) => {
+            matches!(head.status, 401 | 403)
+        }
+        _ => false,
     }
 }
 
