@@ -7,8 +7,8 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::config::{
-    CertificatePair, Config, Environment, INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE,
-    INVALID_MCP_CERTIFICATE, Mcp, McpBinding, McpTarget, ProxySetting, Switch,
+    CertificatePair, Config, INVALID_CA_BUNDLE, INVALID_CONTROL_PLANE_CERTIFICATE, INVALID_MCP_CERTIFICATE,
+    Mcp, McpBinding, McpTarget, ProxySetting, Switch,
 };
 use crate::control_plane::DeclaredChannels;
 use crate::ids::Channel;
@@ -29,9 +29,6 @@ use super::systemd;
 const SPARE_CONNECTIONS: usize = 2;
 /// Idle connections kept to authorization servers.
 const OUTSIDE_CONNECTIONS: usize = 1;
-
-/// Names the Unix socket that tests put in the place of the control plane.
-const SOCKET_VARIABLE: &str = "TUNNEL_INTEGRATION_TUNNEL_SERVICE_SOCKET_PATH";
 
 /// Loaded and checked, nothing opened.
 pub struct Material {
@@ -168,11 +165,6 @@ impl Material {
             })
             .collect()
     }
-}
-
-/// The Unix socket that an integration test wants every control-plane connection to go to.
-pub fn socket_in_tests(environment: &Environment) -> Option<PathBuf> {
-    environment.get(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn is_polled(config: &Config, channel: &Channel) -> bool {
