@@ -258,10 +258,10 @@ fn the_startup_summary_says_where_everything_is() {
     let url_file = home.text("url");
     let words = ["--profile", "lab", "--health.url-file", &url_file, "--log.level", "debug"];
     let mut client = Running::start(&home, &words);
-    let line = client.line_with("oauth discovery server URL is not configured");
-    assert!(line.contains("\"DEBUG\"") && line.contains("disabled for transport"), "{line}");
     client.line_with("🩺 HEALTH URL: http://127.0.0.1:");
     client.line_with("health server listening");
+    let line = client.line_with("oauth discovery server URL is not configured");
+    assert!(line.contains("\"DEBUG\"") && line.contains("disabled for transport"), "{line}");
     let line = client.line_with("tunnel-client startup summary");
     let summary: serde_json::Value = serde_json::from_str(&line).unwrap();
     let base = std::fs::read_to_string(&url_file).unwrap();

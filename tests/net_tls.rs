@@ -279,6 +279,32 @@ fn a_replaced_client_certificate_is_shown_once_its_key_has_come_as_well() {
     assert_eq!(cause(), Some(Cause::Tls), "no session of the old certificate is resumed");
 }
 
+#[test]
+fn a_kept_connection_does_not_outlive_the_certificate_that_opened_it_for_long() {
+    let authority = Authority::new();
+    let identity = authority.sign("localhost", |_| {});
+    let server = tls_server(authority.demanding(&identity), reply("200 OK", "welcome"));
+    let mut route = trusting(&authority);
+    route.client_certificate = Some(OriginCertificate {
+        certificate: authority.client_certificate(),
+        origin: Origin::of(&https(&server)).unwrap(),
+    });
+    let client = client(&route);
+    let fetch = || assert_eq!(fetch(&client, get(&https(&server))).unwrap().0, 200);
+    fetch();
+    fetch();
+    assert_eq!(server.accepted(), 1, "it is kept as long as nothing changes");
+    authority.client_certificate();
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while server.accepted() == 1 && std::time::Instant::now() < patience {
+        fetch();
+    }
+    let renewed = server.accepted();
+    assert!(renewed > 1, "another one is opened");
+    (0..20).for_each(|_| fetch());
+    assert!(server.accepted() <= renewed + 1, "which is kept again");
+}
+
 /// A proxy that opens tunnels to where it is asked, over `wire`.
 fn tunnel<S: Read + Write + SplitCopy>(mut peer: Peer<S>) {
     let Some(request) = peer.request() else { return };

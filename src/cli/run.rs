@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::select;
 
 use crate::config::{Config, Environment, FlagValues, check_stub_flags, load, settings};
-use crate::daemon::{Daemon, Material, Notifier, Options, socket_in_tests};
+use crate::daemon::{Daemon, Material, Notifier, Options};
 use crate::ids::random_hex;
 use crate::mcp::stub::{DEFAULT_LISTEN_ADDR, DEFAULT_NAME, DEFAULT_VERSION, Stub};
 use crate::net::Cancel;
@@ -43,7 +43,7 @@ fn main(call: &Call) -> Result<(), Failure> {
     if with_stub {
         config = configure(&flags, &environment)?;
     }
-    let material = Material::load(&config, socket_in_tests(&environment))
+    let material = Material::load(&config, None)
         .map_err(|error| Failure::new(format!("configure tunnel-client: {error}")))?;
     signals.loaded();
     let instance_id = random_hex().map_err(start_failure)?;
@@ -89,6 +89,10 @@ fn start_failure(error: impl std::fmt::Display) -> Failure {
 fn warn(config: &Config) {
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
+    }
+    if config.mcp.stdio_send_initialized_notification {
+        log::info!(target: "mcpclient",
+            "--mcp.stdio-send-initialized-notification is accepted and ignored: stdio lifecycle care sends it when it is missing");
     }
     if config.log.http_raw_unsafe {
         log::warn!(target: "process",

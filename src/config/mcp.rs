@@ -68,10 +68,13 @@ impl Loader<'_> {
         );
         let stdio_lifecycle = self.switch(&settings::MCP_STDIO_LIFECYCLE);
         let send_initialized = self.flags.is_given(settings::MCP_STDIO_SEND_INITIALIZED.flag);
+        let protocol_bridge = protocol_bridge?;
         let bindings = entries
             .into_iter()
             .map(|entry| {
-                entry.into_binding(default_proxy.as_ref(), global_proxy, default_certificate.as_ref())
+                let bridge = entry.protocol_bridge.unwrap_or(protocol_bridge);
+                let certificate = default_certificate.as_ref();
+                entry.into_binding(default_proxy.as_ref(), global_proxy, certificate, bridge)
             })
             .collect();
         Some(Mcp {
@@ -82,7 +85,7 @@ impl Loader<'_> {
             connection_max_ttl: connection_max_ttl?,
             max_concurrent_requests: usize::try_from(max_concurrent_requests?).ok()?,
             max_message_bytes: usize::try_from(max_message_bytes?).ok()?,
-            protocol_bridge: protocol_bridge?,
+            protocol_bridge,
             protocol_probe_timeout: protocol_probe_timeout?,
             handshake_timeout: handshake_timeout?,
             stdio_lifecycle: stdio_lifecycle?,
@@ -92,10 +95,9 @@ impl Loader<'_> {
 
     fn switch(&mut self, setting: &'static Setting) -> Option<Switch> {
         let found = self.text_or_default(setting)?;
-        match found.text.trim().to_ascii_lowercase().as_str() {
-            "auto" => Some(Switch::Auto),
-            "off" => Some(Switch::Off),
-            _ => {
+        match switch_of(&found.text) {
+            Some(switch) => Some(switch),
+            None => {
                 let (name, source) = (setting.flag, found.source);
                 let message = format!("invalid {name} {:?}: it must be auto or off ({source})", found.text);
                 self.findings.error(ErrorKind::Other, message);
@@ -208,6 +210,7 @@ impl Loader<'_> {
         Ok(Entry {
             channel,
             source: source.clone(),
+            protocol_bridge: entry_bridge(parts)?,
             target: Target::Http { url, unix_socket, proxy, certificate },
         })
     }
@@ -272,6 +275,8 @@ impl Loader<'_> {
 struct Entry {
     channel: Channel,
     source: Source,
+    /// What it says itself.
+    protocol_bridge: Option<Switch>,
     target: Target,
 }
 
@@ -295,6 +300,7 @@ impl Entry {
         default_proxy: Option<&ProxySetting>,
         global_proxy: Option<&ProxySetting>,
         default_certificate: Option<&CertificatePair>,
+        protocol_bridge: Switch,
     ) -> McpBinding {
         let target = match self.target {
             Target::Stdio { command, argv } => McpTarget::Stdio { command, argv },
@@ -309,7 +315,7 @@ impl Entry {
                 client_certificate: certificate.or_else(|| default_certificate.cloned()),
             },
         };
-        McpBinding { channel: self.channel, target }
+        McpBinding { channel: self.channel, target, protocol_bridge }
     }
 }
 
@@ -333,5 +339,24 @@ fn command_entry(parts: &Parts, source: &Source) -> Result<Entry, String> {
     }
     let channel = binding_channel(channel)?;
     let argv = split_command(command).map_err(|error| error.to_string())?;
-    Ok(Entry { channel, source: source.clone(), target: Target::Stdio { command: command.to_owned(), argv } })
+    Ok(Entry {
+        channel,
+        source: source.clone(),
+        protocol_bridge: entry_bridge(parts)?,
+        target: Target::Stdio { command: command.to_owned(), argv },
+    })
+}
+
+/// `auto` or `off`, in any letter case.
+fn switch_of(text: &str) -> Option<Switch> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "auto" => Some(Switch::Auto),
+        "off" => Some(Switch::Off),
+        _ => None,
+    }
+}
+
+fn entry_bridge(parts: &Parts) -> Result<Option<Switch>, String> {
+    let Some(text) = parts.get("protocol-bridge") else { return Ok(None) };
+    switch_of(text).map(Some).ok_or_else(|| format!("protocol-bridge {text:?} must be auto or off"))
 }

@@ -315,7 +315,8 @@ fn log_report(posting: &Posting<'_>, report: &Report) {
         }
         Delivery::Rejected(_) => (Level::Error, "response rejected by the control plane"),
         Delivery::Exhausted => (Level::Error, "response could not be delivered"),
-        Delivery::Expired => (Level::Info, "response abandoned: the command's deadline has passed"),
+        // The command tells of it.
+        Delivery::Expired => (Level::Debug, "response abandoned: the command's deadline has passed"),
         Delivery::Cancelled => (Level::Info, "response abandoned: the client is stopping"),
     };
     if !enabled(level) {

@@ -64,7 +64,7 @@ impl Discovering {
         let Some(discovery) = self.on_command.clone() else {
             if let Some(Conclusion::NotAdvertised(error)) = self.status.conclusion() {
                 log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
-                log::debug!(target: "oauth", "oauth discovery server URL is not configured");
+                log::debug!(target: "oauth", error = error.as_str(); "oauth discovery server URL is not configured");
             }
             return Ok(());
         };

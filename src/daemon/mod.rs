@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use material::{Material, MaterialError, socket_in_tests};
+pub use material::{Material, MaterialError};
 pub use systemd::Notifier;
 
 use crate::config::{Config, McpTarget};

@@ -20,7 +20,7 @@ use crate::config::{
     Config, ConfigErrors, Document, Environment, ErrorKind, Health, SETUP_URLS, load, preflight,
     selected_document, settings,
 };
-use crate::daemon::{Material, socket_in_tests};
+use crate::daemon::Material;
 use crate::net::Cancel;
 use crate::ops::listener;
 
@@ -100,7 +100,7 @@ fn examine(call: &Call, environment: &Environment, given: &Doctor) -> Report {
     let source = path.unwrap_or_else(|| "flags/environment only".to_owned());
     report.push(Check::pass("profile_load", source).with_evidence(warnings));
     match loaded {
-        Ok(config) => match Material::load(&config, socket_in_tests(environment)) {
+        Ok(config) => match Material::load(&config, None) {
             Ok(material) => examine_config(&mut report, &config, &material, environment, given),
             Err(error) => {
                 report.push(findings::material(&error));

@@ -246,3 +246,27 @@ fn secrets_that_others_can_read_are_warned_about() {
     assert!(referring.warnings.is_empty(), "{:?}", referring.warnings);
     assert_eq!(referring.secret_variables, ["CONTROL_PLANE_API_KEY", "MCP_PROXY", "MCP_URL"]);
 }
+
+#[test]
+fn an_entry_may_have_its_own_word_on_bridging() {
+    let given = Given::minimal().without("MCP_SERVER_URL").document(
+        "mcp:\n  protocol_bridge: off\n  server_urls:\n    - {url: 'http://a', protocol_bridge: AUTO}\n    - {channel: b, url: 'http://b'}\n  commands:\n    - {channel: c, command: x, protocol_bridge: auto}\n    - {channel: d, command: y}\n",
+    );
+    let bridges: Vec<(String, Switch)> = given
+        .config()
+        .mcp
+        .bindings
+        .iter()
+        .map(|binding| (binding.channel.to_string(), binding.protocol_bridge))
+        .collect();
+    let expected = [("main", Switch::Auto), ("b", Switch::Off), ("c", Switch::Auto), ("d", Switch::Off)];
+    assert_eq!(bridges, expected.map(|(channel, switch)| (channel.to_owned(), switch)));
+    let config = Given::minimal().variable("MCP_SERVER_URL", "url=http://a,protocol-bridge=off").config();
+    assert_eq!(
+        (config.mcp.bindings[0].protocol_bridge, config.mcp.protocol_bridge),
+        (Switch::Off, Switch::Auto)
+    );
+    Given::minimal()
+        .variable("MCP_SERVER_URL", "url=http://a,protocol-bridge=on")
+        .refused("protocol-bridge \"on\" must be auto or off");
+}

@@ -3,10 +3,11 @@
 //! They leave in order on a thread beside the one that reads the stream, so that a server which is slow to
 //! take one does not delay its own answer. Invariant: after the first that does not arrive none is sent.
 
+use std::convert::Infallible;
 use std::sync::Weak;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::net::{Deadline, HeaderMap, HeaderValue, Method};
 
@@ -18,10 +19,13 @@ use super::stream::MAX_SERVER_REQUESTS;
 /// Time for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// How long the end of an exchange waits for them.
+const SETTLE_TIME: Duration = Duration::from_millis(250);
+
 /// The answers of one exchange.
 pub(super) struct Answers {
     route: Route,
-    thread: Option<Sender<String>>,
+    thread: Option<(Sender<String>, Receiver<Infallible>)>,
 }
 
 /// How the answers of an exchange travel.
@@ -45,7 +49,9 @@ impl Answers {
         let thread = binding.me.get().and_then(Weak::upgrade).and_then(|binding| {
             let (sender, answers) = bounded::<String>(MAX_SERVER_REQUESTS);
             let (owner, route) = (binding.clone(), route.clone());
+            let (running, ended) = bounded::<Infallible>(0);
             let send = move || {
+                let _running = running;
                 for answer in answers {
                     if !route.send(&binding, &answer) {
                         return;
@@ -54,7 +60,7 @@ impl Answers {
             };
             let thread = std::thread::Builder::new().name("mcp-answer".into()).spawn(send).ok()?;
             owner.eras.adopt(thread);
-            Some(sender)
+            Some((sender, ended))
         });
         Answers { route, thread }
     }
@@ -62,8 +68,16 @@ impl Answers {
     /// Sends one; false if no further one needs to be tried.
     pub(super) fn give(&self, binding: &HttpBinding, answer: String) -> bool {
         match &self.thread {
-            Some(thread) => thread.try_send(answer).is_ok(),
+            Some((thread, _)) => thread.try_send(answer).is_ok(),
             None => self.route.send(binding, &answer),
+        }
+    }
+
+    /// The exchange is over: those that are on their way get a moment to arrive before its answer is told.
+    pub(super) fn settle(self) {
+        if let Some((thread, ended)) = self.thread {
+            drop(thread);
+            let _ = ended.recv_timeout(SETTLE_TIME);
         }
     }
 }

@@ -74,6 +74,9 @@ impl<'a> Stream<'a> {
             match self.read_on(&mut events, on_event)? {
                 Read::Answer(json) => {
                     self.binding.discard_stream(events.into_source(), self.exchange.deadline);
+                    if let Some(answers) = self.answers.take() {
+                        answers.settle();
+                    }
                     return Ok(Answer { head: self.head, json });
                 }
                 Read::Request { id, method } => self.answer(&id, &method),

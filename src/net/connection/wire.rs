@@ -29,6 +29,8 @@ pub(crate) struct Tls {
     peer: String,
     /// Whether we have a client certificate to show.
     certificate_offered: bool,
+    /// Whether the peer takes nothing any more; what it sent before can still be read.
+    deaf: bool,
 }
 
 impl Wire {
@@ -105,7 +107,7 @@ impl Tls {
         certificate_offered: bool,
         deadline: Deadline,
     ) -> Result<Tls, Error> {
-        let mut tls = Tls { session, below, peer, certificate_offered };
+        let mut tls = Tls { session, below, peer, certificate_offered, deaf: false };
         tls.session.set_buffer_limit(None);
         while tls.session.is_handshaking() {
             tls.flush(deadline, &mut false).map_err(|e| tls.during_handshake(e))?;
@@ -157,7 +159,7 @@ impl Tls {
                     return Err(Error::before_writing(Cause::UnexpectedEof, message));
                 }
             }
-            if self.session.wants_write() {
+            if self.session.wants_write() && !self.deaf {
                 self.flush(deadline, &mut false)?;
             }
             self.receive(deadline)?;
@@ -167,7 +169,7 @@ impl Tls {
     fn write_all(&mut self, bytes: &[u8], deadline: Deadline, started: &mut bool) -> Result<(), Error> {
         let queued = self.session.writer().write_all(bytes);
         queued.map_err(|e| self.lift(e))?;
-        self.flush(deadline, started)
+        self.flush(deadline, started).inspect_err(|_| self.deaf = true)
     }
 
     /// Sends what the session has queued.

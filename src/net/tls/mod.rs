@@ -9,7 +9,9 @@ mod trust;
 mod verifier;
 mod watched;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -24,6 +26,8 @@ use super::Origin;
 
 /// Sessions kept for resumption, over all servers of one client.
 const RESUMABLE_SESSIONS: usize = 32;
+/// Time between two looks at the files behind connections that stand.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The TLS settings of one route, made when the first TLS connection is opened, and again for the first
 /// one after the files behind them have changed: sessions with what was in them are not resumed then.
@@ -32,6 +36,9 @@ pub(super) struct ClientTls {
     own: Option<OriginCertificate>,
     anonymous: Mutex<Option<Made>>,
     identified: Mutex<Option<Made>>,
+    next_look: Mutex<Option<Instant>>,
+    /// Counts the changes that were met.
+    generation: AtomicU32,
 }
 
 /// Settings, and what they were made of.
@@ -43,7 +50,14 @@ struct Made {
 
 impl ClientTls {
     pub(super) fn new(trust: Trust, own: Option<OriginCertificate>) -> ClientTls {
-        ClientTls { trust, own, anonymous: Mutex::default(), identified: Mutex::default() }
+        ClientTls {
+            trust,
+            own,
+            anonymous: Mutex::default(),
+            identified: Mutex::default(),
+            next_look: Mutex::default(),
+            generation: AtomicU32::new(0),
+        }
     }
 
     /// The settings for a connection to `target` (`None` for a proxy), and whether a client
@@ -56,14 +70,57 @@ impl ClientTls {
         let verifier = self.trust.verifier()?;
         let certificate = own.map(|own| own.certificate.current());
         let slot = if own.is_some() { &self.identified } else { &self.anonymous };
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = lock(slot);
         let made = match slot.take() {
             Some(made) if made.is_of(&verifier, certificate.as_ref()) => made,
-            _ => Made::new(verifier, certificate)?,
+            Some(_) => {
+                self.generation.fetch_add(1, Ordering::Relaxed);
+                Made::new(verifier, certificate)?
+            }
+            None => Made::new(verifier, certificate)?,
         };
         let config = Arc::clone(&slot.insert(made).config);
         Ok((config, own.is_some()))
     }
+
+    /// How often the files behind connections have been found changed. A connection that was begun at
+    /// another count than [`ClientTls::look`] tells now was opened with what they held before.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The same after a look at the files, of which there is one every [`LOOK_INTERVAL`] at most.
+    pub(super) fn look(&self) -> u32 {
+        if self.own.is_some() || self.trust.bundle_path().is_some() {
+            let now = Instant::now();
+            let due = {
+                let mut next_look = lock(&self.next_look);
+                let due = next_look.is_none_or(|next_look| now >= next_look);
+                due.then(|| *next_look = Some(now + LOOK_INTERVAL)).is_some()
+            };
+            if due {
+                self.drop_outdated(&self.anonymous, None);
+                self.drop_outdated(&self.identified, self.own.as_ref());
+            }
+        }
+        self.generation()
+    }
+
+    fn drop_outdated(&self, slot: &Mutex<Option<Made>>, own: Option<&OriginCertificate>) {
+        // Nothing is loaded for the sake of connections that there never were.
+        if lock(slot).is_none() {
+            return;
+        }
+        let Ok(verifier) = self.trust.verifier() else { return };
+        let certificate = own.map(|own| own.certificate.current());
+        if lock(slot).take_if(|made| !made.is_of(&verifier, certificate.as_ref())).is_some() {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Made {

@@ -158,7 +158,7 @@ fn mcp(config: &Config) -> Value {
     let settings = &config.mcp;
     let main = settings.bindings.iter().find(|binding| binding.channel.is_main());
     let mut members = main.map(|main| target(&main.target)).unwrap_or_default();
-    let bindings = settings.bindings.iter().map(|McpBinding { channel, target: to }| {
+    let bindings = settings.bindings.iter().map(|McpBinding { channel, target: to, .. }| {
         let mut members = target(to);
         members.insert("channel".to_owned(), channel.as_str().into());
         Value::Object(members)
