@@ -438,7 +438,7 @@ impl Eras {
     /// Whether the server names a revision of the modern era that is known here, as far as it told.
     pub(super) fn is_bridgeable(&self) -> bool {
         let state = self.lock();
-        state.discovered.as_ref().is_none_or(|known| known.bridgeable)
+        state.discovered.as_ref().is_none_or(|known| known.bridgeable || known.at.elapsed() >= known.kept)
     }
 
     /// The discovery at hand; none if there is none, or if it is old and `fresh` is wanted.
