@@ -11,6 +11,7 @@ mod wire;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -105,6 +106,34 @@ fn stopping_lets_delivered_commands_be_answered_and_ends_the_rest() {
     assert_eq!((refused.status, refused.code().as_str()), (503, "tunnel_transport_unavailable"));
     assert_eq!(respond(&server, &command), 200);
     assert_eq!(delivered.read().status, 200);
+    assert!(server.wait().success());
+}
+
+#[test]
+fn systemd_hears_that_the_server_has_started_lives_through_a_reload_and_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let length = manager.recv(&mut buffer).expect("a datagram");
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let until = |wanted: &str| while next() != wanted {};
+    let arguments = ["--listen=127.0.0.1:0", "--tunnel-id", TUNNEL, "--api-key=env:TEST_CLIENT_KEY"];
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    let mut server = Server::start_in(&arguments, &environment);
+    assert_eq!(next(), "READY=1\nSTATUS=serving; tunnels: 1, calls held: 0, polls waiting: 0");
+    until("WATCHDOG=1");
+    let mut parked = server.connect();
+    send_poll_as(&mut parked, site::KEY, TUNNEL, "timeout_ms=30000");
+    until("STATUS=serving; tunnels: 1, calls held: 0, polls waiting: 1");
+    server.signal(Signal::HUP);
+    until("WATCHDOG=1");
+    server.signal(Signal::TERM);
+    until("STOPPING=1\nSTATUS=stopping: calls that a client has taken are being answered");
+    assert_eq!(parked.read().status, 204);
     assert!(server.wait().success());
 }
 

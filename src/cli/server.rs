@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::ids::TunnelId;
+use crate::net::service_manager::Notifier;
 use crate::ops::listener::OwnFile;
 use crate::ops::log::install_plain;
 use crate::server::{ServerConfig, SimpleOptions, Standalone, parse_duration, parse_listen};
@@ -124,9 +125,13 @@ fn run(arguments: &[String]) -> Result<(), String> {
         }
         _ => None,
     };
+    let systemd = Notifier::start(Box::new(server.status()));
     let outcome = serve(&server, &signals.received, &flags);
     if let Some(Err(error)) = url_file.map(|file| file.remove()) {
         log::warn!(target: "server", error:% = error; "the url file cannot be removed");
+    }
+    if let Some(systemd) = &systemd {
+        systemd.stopping("stopping: calls that a client has taken are being answered");
     }
     server.stop(GRACE);
     outcome

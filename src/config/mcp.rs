@@ -195,19 +195,17 @@ impl Loader<'_> {
         let proxy = match part("http-proxy") {
             None => None,
             Some(text) => {
-                let proxy = self.proxy_of(text, settings::MCP_SERVER_URL.flag);
+                let Setting { flag, yaml, .. } = settings::MCP_SERVER_URL;
+                let proxy = self.proxy_of(text, flag, source, yaml);
                 Some(proxy.map_err(|reason| format!("http-proxy: {reason}"))?)
             }
         };
         let certificate = paired(path("client-cert")?, path("client-key")?, "client-cert", "client-key")
             .map_err(|reason| format!("{INVALID_MCP_CERTIFICATE}: {reason}"))?;
-        if matches!(source, Source::Document(_)) && url.password().is_some() {
-            self.secret_is_literal_in_document(settings::MCP_SERVER_URL.yaml);
-        }
-        if let Source::Variable(name) = source
-            && urls::has_user_info(&url)
-        {
-            self.secret_came_from(&reference::Origin::Variable((*name).to_owned()));
+        self.key_is_read_from(certificate.as_ref());
+        // A document's URLs were looked at when their references were resolved.
+        if matches!(source, Source::Variable(_)) && urls::has_user_info(&url) {
+            self.secret_was_written_in(source, settings::MCP_SERVER_URL.yaml);
         }
         Ok(Entry {
             channel,

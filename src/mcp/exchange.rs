@@ -64,4 +64,9 @@ impl Head {
     pub fn bare(status: u16) -> Head {
         Head { status, headers: HeaderList::new() }
     }
+
+    /// Whether the status is a 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
 }

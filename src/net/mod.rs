@@ -20,6 +20,7 @@ pub(crate) mod long;
 mod origin;
 mod proxy;
 mod route;
+pub(crate) mod service_manager;
 mod tls;
 mod waker;
 

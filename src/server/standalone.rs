@@ -84,10 +84,13 @@ impl Standalone {
         let (mut bound, mut identities, mut listening) = (Vec::new(), Vec::new(), Vec::new());
         for listener in config.listeners {
             let identity = listener.tls.map(Identity::load).transpose()?.map(Arc::new);
-            identities.extend(identity.clone());
+            let mut socket =
+                Bound::bind(&listener.at).map_err(|error| StartError::Listen(listener.at, error))?;
             let tls = identity.is_some();
-            let socket = Bound::bind(&listener.at, identity)
-                .map_err(|error| StartError::Listen(listener.at, error))?;
+            if let Some(identity) = identity {
+                identities.push(Arc::clone(&identity));
+                socket = socket.secured_by(identity);
+            }
             listening.push(Listening { at: socket.at.clone(), tls });
             bound.push(socket);
         }
@@ -108,6 +111,17 @@ impl Standalone {
     /// Yields an error when a listener has died by itself.
     pub fn failed(&self) -> &Receiver<io::Error> {
         &self.failed
+    }
+
+    /// Says in a line how busy the server is, for as long as somebody asks.
+    pub fn status(&self) -> impl Fn() -> String + Send + use<> {
+        let engine = Arc::clone(&self.engine);
+        move || {
+            let tunnels = engine.tunnels();
+            let loads = tunnels.iter().map(|tunnel| tunnel.load());
+            let (held, parked) = loads.fold((0, 0), |sum, load| (sum.0 + load.held, sum.1 + load.parked));
+            format!("serving; tunnels: {}, calls held: {held}, polls waiting: {parked}", tunnels.len())
+        }
     }
 
     /// Takes over keys and tunnels of what `read` yields and reads the certificates again. Listeners and

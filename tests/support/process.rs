@@ -21,6 +21,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Server {
+        Server::start_in(arguments, &[])
+    }
+
+    pub(crate) fn start_in(arguments: &[&str], environment: &[(&str, &str)]) -> Server {
         let directory = tempfile::tempdir().unwrap();
         let url_file = directory.path().join("run/url");
         let child = Command::new(env!("CARGO_BIN_EXE_tunnel-server"))
@@ -29,6 +33,7 @@ impl Server {
             .env("TEST_CLIENT_KEY", KEY)
             .env("TEST_OTHER_KEY", "other-key")
             .env("TEST_ADMIN_KEY", "admin-key")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

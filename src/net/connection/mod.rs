@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) buffers: Buffers,
     /// Whether an earlier request went over it.
     pub(super) reused: bool,
+    /// The generation of certificates that it was opened with, or the one before.
+    pub(super) generation: u32,
     wire: Wire,
     /// Set when a proxy expects requests in absolute form (RFC 9112 §3.2.2).
     absolute_form: Option<AbsoluteForm>,
@@ -74,6 +76,11 @@ impl Opener {
         &self.cancel
     }
 
+    /// The generation of certificates that connections are opened with now.
+    pub(super) fn generation(&self) -> u32 {
+        self.tls.look()
+    }
+
     /// Opens a connection for requests to `uri`.
     pub(super) fn open(&self, uri: &Uri, deadline: Deadline) -> Result<Connection, Error> {
         let Some(origin) = Origin::of(uri) else {
@@ -88,6 +95,7 @@ impl Opener {
     /// Opens a connection for requests to `origin`.
     pub(super) fn open_origin(&self, origin: Origin, deadline: Deadline) -> Result<Connection, Error> {
         let connect = deadline.earliest(Deadline::after(self.limits.connect));
+        let generation = self.tls.generation();
         let mut absolute_form = None;
         let mut wire = match self.decide(&origin) {
             Way::Unix(path) => Wire::Plain(dial::unix(path, connect, &self.cancel)?),
@@ -116,7 +124,7 @@ impl Opener {
         if origin.is_https() {
             wire = self.secure(wire, origin.host(), origin.port(), Some(&origin), deadline)?;
         }
-        Ok(Connection { origin, buffers: Buffers::new(), reused: false, wire, absolute_form })
+        Ok(Connection { origin, buffers: Buffers::new(), reused: false, generation, wire, absolute_form })
     }
 
     fn allowed(&self) -> dial::Allowed {

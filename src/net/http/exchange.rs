@@ -45,7 +45,13 @@ impl Connector for Connect {
         let (total, line) = call::sizes();
         connection.buffers.reserve_output(total, line);
         let pool = Arc::clone(&self.0);
-        Ok(Some(Exchange { buffers: ExchangeBuffers(Some(connection)), pool, line_sent: false, watched }))
+        Ok(Some(Exchange {
+            buffers: ExchangeBuffers(Some(connection)),
+            pool,
+            line_sent: false,
+            refused: None,
+            watched,
+        }))
     }
 }
 
@@ -61,6 +67,8 @@ pub(super) struct Exchange {
     pool: Arc<Pool>,
     /// Whether the request line has been handed to the connection.
     line_sent: bool,
+    /// Why the peer took the request only in part. It may have answered all the same (RFC 9112 §9.5).
+    refused: Option<Error>,
     /// Who may end it from another thread.
     watched: Option<Watched>,
 }
@@ -73,6 +81,10 @@ impl Exchange {
     fn flush(&mut self, deadline: Deadline) -> Result<(), Error> {
         let connection = self.buffers.connection()?;
         if connection.buffers.held().is_empty() {
+            return Ok(());
+        }
+        if self.refused.is_some() {
+            connection.buffers.release_held();
             return Ok(());
         }
         let first = !std::mem::replace(&mut self.line_sent, true);
@@ -94,6 +106,11 @@ impl Exchange {
                 }
                 sent
             }
+            Err(error) if call::is_written() && is_stale(&error) => {
+                connection.buffers.release_held();
+                self.refused = Some(error);
+                Ok(())
+            }
             sent => sent,
         }
     }
@@ -101,7 +118,11 @@ impl Exchange {
     fn receive(&mut self, deadline: Deadline) -> Result<bool, Error> {
         self.flush(deadline)?;
         let connection = self.buffers.connection()?;
-        let amount = connection.receive(deadline)?;
+        let received = connection.receive(deadline);
+        let amount = match &self.refused {
+            Some(error) if !matches!(received, Ok(1..)) && !call::is_received() => return Err(error.clone()),
+            _ => received?,
+        };
         if amount > 0 {
             call::set_received();
         }
@@ -146,7 +167,9 @@ impl Transport for Exchange {
     /// Asked once, when the reply has been read to its end and the connection may be kept.
     fn is_open(&mut self) -> bool {
         self.watched = None;
-        if let Some(connection) = self.buffers.0.take() {
+        if let Some(connection) = self.buffers.0.take()
+            && self.refused.is_none()
+        {
             self.pool.put(connection);
         }
         false
@@ -244,7 +267,8 @@ mod tests {
         connection.reused = true;
         hold(&mut connection, b"whole request");
         let buffers = ExchangeBuffers(Some(connection));
-        let mut exchange = Exchange { buffers, pool: Arc::clone(&pool), line_sent: false, watched: None };
+        let pool = Arc::clone(&pool);
+        let mut exchange = Exchange { buffers, pool, line_sent: false, refused: None, watched: None };
         exchange.flush(deadline).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let mut seen = [0; 13];
