@@ -46,7 +46,7 @@ pub(super) fn check(binding: &Arc<Binding>) -> Check {
                 ])
         }
     };
-    check.why(WHY)
+    check.why(WHY).always_explained()
 }
 
 /// The server was not reached at all.

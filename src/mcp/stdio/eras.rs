@@ -30,71 +30,12 @@ const MIN_WINDOW: Duration = Duration::from_secs(1);
 /// … which is this part of what is left to it.
 const WINDOW_SHARE: f64 = 0.4;
 
-/// What is known about the server, over all its children, and about the running one.
-#[derive(Default)]
-pub(super) struct Knowledge {
-    /// Revisions with a handshake.
-    pub(super) legacy: Fact,
-    /// Revisions without.
-    pub(super) modern: Fact,
-    /// When one of these changed.
-    pub(super) changed: Option<SystemTime>,
-    /// The `server/discover` result of this child …
-    pub(super) discovered: Option<Arc<str>>,
-    /// … until when it is believed …
-    fresh_until: Option<Instant>,
-    /// … and whether it names no revision that messages can be translated into.
-    unbridgeable: bool,
-    /// A child ended when it was asked: none is asked again.
-    exits: bool,
-    /// The child that did so last.
-    probe_exit: Option<u64>,
-    /// This child was asked already.
-    asked: bool,
-    /// This child was asked a second time since it was slow.
-    asked_again: bool,
-    /// The answer of this child to `server/discover`, when it came after the window.
-    late: Option<(bool, Box<str>)>,
-    /// The last test's answer, for the command whose own message it was: its call, and the answer.
-    answer: Option<(u64, String)>,
-    /// The child's answer to `server/discover` when that refused the era, and to `initialize`.
-    modern_refusal: Option<Box<str>>,
-    legacy_refusal: Option<Box<str>>,
-    /// Until when both refusals are repeated.
-    refused_until: Option<Instant>,
-    /// Parameters of the handshake that a modern message needs, once its test has failed.
-    params: Option<String>,
-    /// The bridge was announced in this direction.
-    announced: [bool; 2],
-    /// Most verbose level that this child was asked for.
-    level: Option<usize>,
-}
-
 /// How a message has to be changed, and what for.
 #[derive(Clone)]
 pub(super) struct Crossing {
     pub(super) direction: Direction,
     /// The child's `initialize` or `server/discover` result; empty if it is not known.
     pub(super) about: Arc<str>,
-}
-
-impl Knowledge {
-    /// A new child runs.
-    pub(super) fn next_child(&mut self) {
-        self.discovered = None;
-        self.fresh_until = None;
-        self.unbridgeable = false;
-        self.asked = false;
-        self.asked_again = false;
-        self.late = None;
-        self.answer = None;
-        self.announced = [false; 2];
-        self.level = None;
-    }
-
-    fn refused(&self, now: Instant) -> bool {
-        self.refused_until.is_some_and(|until| now < until)
-    }
 }
 
 impl Session {

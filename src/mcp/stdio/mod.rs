@@ -14,6 +14,7 @@ mod handshake;
 mod handshaking;
 mod health;
 mod incoming;
+mod known;
 mod lines;
 mod mailbox;
 mod notice;

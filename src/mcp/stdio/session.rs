@@ -14,9 +14,10 @@ use crate::net::Deadline;
 
 use super::calls::{Call, Calls, Role, Wire};
 use super::draft::{Class, Draft, line};
-use super::eras::{Crossing, Knowledge};
+use super::eras::Crossing;
 use super::handshake;
 use super::handshaking::{Handshake, HandshakeFailure};
+use super::known::Knowledge;
 use super::mailbox::Mailbox;
 use super::notice::Notice;
 use super::outbox::{Line, Outbox, Purpose};

@@ -18,6 +18,7 @@ use crate::mcp::probe::ServerInfo;
 use crate::mcp::{Failure, FailureKind, LifecycleNote, Outcome, Source};
 use crate::net::Deadline;
 
+use super::refusals::Refusal;
 use super::running::Running;
 use super::sessions::{Key, Sessions};
 
@@ -45,7 +46,7 @@ pub(in crate::mcp) struct Eras {
     pub(super) handshake_limit: Duration,
     pub(super) tally: Tally,
     state: Mutex<State>,
-    changed: Condvar,
+    pub(super) changed: Condvar,
     /// Methods of the server that were refused, the first time worth a warning.
     refused: Mutex<BTreeSet<String>>,
     /// What is known for certain, for a look without the lock: one bit an era.
@@ -61,15 +62,15 @@ pub(in crate::mcp) struct Eras {
 /// What is known.
 #[derive(Default)]
 pub(super) struct State {
-    legacy: Known,
-    modern: Known,
+    pub(super) legacy: Known,
+    pub(super) modern: Known,
     testing: bool,
-    refusal: Option<Refusal>,
+    pub(super) refusal: Option<Refusal>,
     /// The last answer of a server that does not speak the modern era to the test of it; none if it was
     /// silent.
-    modern_refusal: Option<Outcome>,
+    pub(super) modern_refusal: Option<Outcome>,
     /// When it was last found not to.
-    refused_modern_at: Option<Instant>,
+    pub(super) refused_modern_at: Option<Instant>,
     pub(super) discovered: Option<Discovered>,
     pub(super) sessions: Sessions,
     /// Threads that go on beside the commands that caused them.
@@ -89,7 +90,7 @@ struct Identity {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Known {
+pub(super) enum Known {
     #[default]
     Unknown,
     Yes,
@@ -104,14 +105,6 @@ pub(super) struct Discovered {
     kept: Duration,
     /// It names a revision that messages can be translated into.
     bridgeable: bool,
-}
-
-/// What connectors of an era that cannot be served are told for a while.
-struct Refusal {
-    until: Instant,
-    legacy: Outcome,
-    /// None if the modern era is spoken.
-    modern: Option<Outcome>,
 }
 
 /// What a message has to do.
@@ -286,7 +279,7 @@ impl Eras {
     }
 
     /// To be called before the lock is given back after a change.
-    fn settle(&self, state: &State) {
+    pub(super) fn settle(&self, state: &State) {
         let bit = |known: Known, bit: u8| if known == Known::Yes { bit } else { 0 };
         self.certain.store(bit(state.legacy, LEGACY_BIT) | bit(state.modern, MODERN_BIT), Ordering::Relaxed);
     }
@@ -341,59 +334,6 @@ impl Eras {
         self.changed.notify_all();
     }
 
-    /// Forgets that the modern era was refused before `since`; false if it was refused later than that.
-    pub(super) fn doubt_modern(&self, since: Instant) -> bool {
-        let mut state = self.lock();
-        let old = state.refused_modern_at.is_none_or(|at| at < since);
-        if old {
-            state.modern = Known::Unknown;
-            self.settle(&state);
-        }
-        old
-    }
-
-    /// The server does not speak the modern era: its answer to the test.
-    pub(super) fn refused_modern(&self, answer: Option<&Outcome>) {
-        let mut state = self.lock();
-        state.modern_refusal = answer.cloned();
-        state.refused_modern_at = Some(Instant::now());
-    }
-
-    /// Both eras were refused, the legacy one with `legacy`: for a while connectors get these answers.
-    /// The one for the modern era.
-    pub(super) fn refused_both(&self, legacy: Outcome) -> Outcome {
-        let until = Instant::now() + self.refusal_kept;
-        let mut state = self.lock();
-        let modern = state.modern_refusal.clone().unwrap_or_else(|| match &legacy {
-            silent @ Outcome::Failed(Failure::Lifecycle { .. }) => silent.clone(),
-            _ => handshake_failed(None),
-        });
-        state.refusal = Some(Refusal { until, legacy, modern: Some(modern.clone()) });
-        state.legacy = Known::No(until);
-        state.modern = Known::No(until);
-        self.settle(&state);
-        drop(state);
-        self.changed.notify_all();
-        modern
-    }
-
-    /// Neither test was answered, the one of the legacy era a moment ago.
-    pub(super) fn both_silent(&self) -> bool {
-        let state = self.lock();
-        state.refused_modern_at.is_some_and(|at| at.elapsed() < self.refusal_kept + self.handshake_limit)
-            && state.modern_refusal.is_none()
-    }
-
-    /// The server speaks only revisions of the modern era that nothing can be translated into: for a
-    /// while connectors of the legacy era get its own answer.
-    pub(super) fn refused_legacy(&self, legacy: Outcome) {
-        let until = Instant::now() + self.refusal_kept;
-        let mut state = self.lock();
-        state.refusal = Some(Refusal { until, legacy, modern: None });
-        state.legacy = Known::No(until);
-        self.settle(&state);
-    }
-
     /// Keeps a discovery, `answer` being all of the message.
     pub(super) fn discovered(&self, result: &str, answer: &str) {
         let bridgeable = own::is_bridgeable(answer);
@@ -438,7 +378,7 @@ impl Eras {
     /// Whether the server names a revision of the modern era that is known here, as far as it told.
     pub(super) fn is_bridgeable(&self) -> bool {
         let state = self.lock();
-        state.discovered.as_ref().is_none_or(|known| known.bridgeable)
+        state.discovered.as_ref().is_none_or(|known| known.bridgeable || known.at.elapsed() >= known.kept)
     }
 
     /// The discovery at hand; none if there is none, or if it is old and `fresh` is wanted.

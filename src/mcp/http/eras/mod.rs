@@ -7,6 +7,8 @@
 mod facts;
 mod from_legacy;
 mod from_modern;
+mod handshake;
+mod refusals;
 mod running;
 mod sessions;
 
