@@ -47,7 +47,7 @@ function sample(families) {
     capacity: first(families, "commands_queue_capacity"),
     busy: first(families, "dispatcher_worker_pool_occupancy"),
     workers: first(families, "dispatcher_worker_pool_capacity"),
-    cycles: sum(family(families, "commands_poll_cycles_total")),
+    cycles: first(families, "commands_poll_cycles_total"),
     pollErrors: sum(family(families, "commands_poll_errors_total")),
     lastPoll: first(families, "commands_poll_last_successful_timestamp_seconds"),
     started: first(families, "process_start_time_seconds"),
