@@ -159,6 +159,19 @@ fn a_restarted_client_serves_a_connector_that_knew_the_last_one() {
 }
 
 #[test]
+fn one_connector_that_a_legacy_server_refuses_does_not_silence_the_others() {
+    let rig = Rig::new(Kind::Legacy, &[]);
+    let opened = rig.send(&initialize("0"));
+    let session = &opened.json["resp_headers"]["Mcp-Session-Id"];
+    rig.change(|manners| manners.kind = Kind::Neither);
+    assert_eq!(rig.send(&initialize("1")).code(), 404);
+    rig.change(|manners| manners.kind = Kind::Legacy);
+    let headers = format!(r#","headers":{{"Mcp-Session-Id":{session}}}"#);
+    result(&rig.send_with(&tool("2", "echo"), &headers));
+    assert_eq!(rig.methods().last().unwrap(), "tools/call");
+}
+
+#[test]
 fn a_server_that_refuses_both_makes_the_client_ready_once_it_is_repaired() {
     let rig = Rig::unready(Kind::Neither, &[]);
     eventually("the probe fails", || rig.client.readyz().1.contains("server/discover"));

@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     /// Number of the child, 1 first.
     pub(super) generation: u64,
+    /// How the last child was lost.
+    pub(super) lost_by: FailureKind,
     /// Unanswered calls.
     pub(super) calls: Calls,
     /// Events to log once the lock is released.
@@ -171,6 +173,7 @@ impl Session {
         Session {
             phase: Phase::Idle,
             generation: 0,
+            lost_by: FailureKind::Eof,
             calls: Calls::default(),
             notices: Vec::new(),
             wake_gate: false,
@@ -225,7 +228,7 @@ impl Session {
             && (generation != self.generation || self.phase != Phase::Running)
         {
             if !self.ended_by_test(generation) {
-                return Step::Done(broken(FailureKind::Eof));
+                return Step::Done(broken(self.lost_by));
             }
             visitor.handshake = None;
             visitor.test = None;
