@@ -311,6 +311,7 @@ fn what_is_wrong_is_told_in_order_and_nothing_is_sent() {
         run.fails(&[part]);
         assert!(!run.stderr.contains("raw-secret"), "{line}");
     }
+    plane.home().run(&["admin", "tunnels", "get", " "]).fails(&["tunnel id is required"]);
     let blank = Home::new().with("OPENAI_ADMIN_KEY", " ").line("admin tunnels list --tenant-id t");
     blank.fails(&["OPENAI_ADMIN_KEY must be non-empty"]);
     assert!(plane.server.seen().is_empty(), "{key}");

@@ -104,7 +104,7 @@ fn doctor_checks_an_http_server_in_order_and_leaves_the_control_plane_alone() {
         &format!("CHECK mcp_target               PASS {}", server.url()),
         &format!("CHECK mcp_server_reachable     PASS HTTP 404 from {}", server.url()),
         "ephemeral bind ok on http://127.0.0.1:0",
-        "CHECK codex_plugin             SKIP",
+        "CHECK codex_plugin             SKIP Codex not detected locally",
     ]);
     assert!(plane.seen().is_empty());
     assert!(!run.stdout.contains(API_KEY));

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -173,7 +173,7 @@ fn a_taken_port_fails_the_start_and_leaves_no_file() {
     let home = home();
     let address = taken.local_addr().unwrap().to_string();
     let (pid_file, url_file) = (home.text("pid"), home.text("url"));
-    home.run(&[
+    let failed = home.run(&[
         "run",
         "--mcp.command",
         "cat",
@@ -183,8 +183,12 @@ fn a_taken_port_fails_the_start_and_leaves_no_file() {
         &pid_file,
         "--health.url-file",
         &url_file,
-    ])
-    .fails(&["start tunnel-client: ", "address already in use"]);
+    ]);
+    failed.fails(&["address already in use"]);
+    assert!(
+        failed.stderr.starts_with("start tunnel-client: ") && failed.stderr.lines().count() == 1,
+        "{failed:?}"
+    );
     assert!(home.files().is_empty());
 }
 
@@ -252,9 +256,12 @@ fn the_startup_summary_says_where_everything_is() {
     let home = Home::new();
     let profile = home.file(".config/tunnel-client/lab.yaml", "mcp:\n  commands:\n    - command: cat\n");
     let url_file = home.text("url");
-    let mut client = Running::start(&home, &["--profile", "lab", "--health.url-file", &url_file]);
+    let words = ["--profile", "lab", "--health.url-file", &url_file, "--log.level", "debug"];
+    let mut client = Running::start(&home, &words);
     client.line_with("🩺 HEALTH URL: http://127.0.0.1:");
     client.line_with("health server listening");
+    let line = client.line_with("oauth discovery server URL is not configured");
+    assert!(line.contains("\"DEBUG\"") && line.contains("disabled for transport"), "{line}");
     let line = client.line_with("tunnel-client startup summary");
     let summary: serde_json::Value = serde_json::from_str(&line).unwrap();
     let base = std::fs::read_to_string(&url_file).unwrap();
@@ -313,11 +320,10 @@ fn a_signal_during_the_start_ends_it_in_order() {
             &home,
             &["--config", &fifo.display().to_string(), "--pid.file", &files.0, "--health.url-file", &files.1],
         );
-        // Opens once the client reads its configuration, so its handlers are in place.
-        let mut document = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        // Opens once the client reads its configuration, so its handlers are in place. It never gets to
+        // read a document.
+        let _document = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
         client.signal(signal);
-        document.write_all(b"mcp:\n  commands:\n    - command: cat\n").unwrap();
-        drop(document);
         assert_eq!(client.end(), Some(0));
         assert_eq!(home.files(), [fifo]);
     }
@@ -333,8 +339,12 @@ fn a_second_signal_ends_a_stop_that_waits() {
     client.signal(Signal::TERM);
     client.wait_output("a second signal ends the process at once");
     assert!(client.is_running());
+    let output = client.output();
+    let url_file = output.split("(written to ").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+    assert!(std::path::Path::new(url_file).exists());
     client.signal(Signal::INT);
     assert_ne!(client.wait().code(), Some(0));
+    assert!(!std::path::Path::new(url_file).exists(), "it leads nowhere");
 }
 
 #[test]

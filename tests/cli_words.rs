@@ -79,7 +79,7 @@ fn unknown_commands_end_with_one_and_the_names_that_were_meant() {
         ("admin-profiles list", "unknown command \"admin-profiles\""),
         ("codex status", "unknown command \"codex\""),
         ("plugin codex install", "unknown command \"plugin\""),
-        ("cloudflared version", "unknown command \"cloudflared\""),
+        ("cloudflared bogus", "unknown command \"bogus\" for \"tunnel-client cloudflared\""),
         ("sessions", "unknown command \"sessions\""),
         ("doctr", "Did you mean this?\n\tdoctor"),
         ("--bogus", "unknown flag: --bogus"),
@@ -118,6 +118,8 @@ fn groups_and_help_flags_show_help_and_judge_nothing() {
         ("dev proxy --help", "--print-json"),
         ("dev mcp-stub --help", "--listen-addr"),
         ("demo --help", "--stdio"),
+        ("admin --help extra --bogus", "Usage: tunnel-client admin <command>"),
+        ("admin --help tunnels", "Usage: tunnel-client admin tunnels <command>"),
         ("help help extra --help", "Usage: tunnel-client help"),
     ] {
         home.line(line).ok(&[part]);
@@ -333,11 +335,53 @@ fn mistakes_of_commands_with_json_are_json() {
 }
 
 #[test]
-fn completion_scripts_are_printed_for_three_shells() {
+fn a_configuration_for_cloudflared_has_its_keys_in_order_and_no_token() {
     let home = Home::new();
-    for (shell, part) in
-        [("bash", "complete -o default"), ("zsh", "#compdef"), ("fish", "complete -c tunnel-client")]
-    {
+    home.line("cloudflared version").ok(&["bundled cloudflared none\nmodule: none\n"]);
+    let keys = |text: &str| -> String {
+        text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+    };
+    let plain = home.line("cloudflared config --token-file /nowhere/token");
+    assert_eq!(
+        keys(&plain.ok(&["TUNNEL_MANAGEMENT_DIAGNOSTICS=false"]).stdout),
+        r#"token-file: "/nowhere/token"
+no-autoupdate: true
+metrics: "127.0.0.1:20241"
+loglevel: "info"
+transport-loglevel: "warn"
+protocol: "auto"
+edge-ip-version: "auto"
+retries: 5
+grace-period: "30s"
+"#
+    );
+    let full = "cloudflared config --token-file t --metrics-address [::1]:9 --log-level debug \
+                --transport-log-level fatal --protocol quic --edge-ip-version 6 --retries 0 --grace-period 90s";
+    home.line(full).ok(&["\"[::1]:9\"", "\"6\"", "retries: 0", "\"1m30s\"", "\"quic\"", "\"fatal\""]);
+    for (line, message) in [
+        ("", "cloudflared config: --token-file is required"),
+        ("--token-file=", "cloudflared config: --token-file is required"),
+        ("--token-file t --metrics-address :1", "cloudflared config: --metrics-address must"),
+        ("--token-file t --log-level trace", "cloudflared config: --log-level must be one of debug, "),
+        ("--token-file t --protocol h2", "cloudflared config: --protocol must be one of auto, http2, quic"),
+        ("--token-file t --retries -1", "cloudflared config: --retries must not be negative"),
+        ("--token-file t --grace-period 0s", "cloudflared config: --grace-period must be positive"),
+        ("--token-file t x", "unknown command \"x\" for \"tunnel-client cloudflared config\""),
+    ] {
+        home.line(&format!("cloudflared config {line}")).fails(&[message]);
+    }
+    home.run(&["cloudflared", "config", "--token-file", "a\nb"]).fails(&["must be a single line"]);
+}
+
+#[test]
+fn completion_scripts_are_printed_for_four_shells() {
+    let home = Home::new();
+    for (shell, part) in [
+        ("bash", "complete -o default"),
+        ("zsh", "#compdef"),
+        ("fish", "complete -c tunnel-client"),
+        ("powershell", "Register-ArgumentCompleter -Native -CommandName tunnel-client"),
+    ] {
         home.run(&["completion", shell]).ok(&[part, "mcp.server-url", "profiles samples"]);
     }
     home.line("completion tcsh").fails(&["unknown command"]);

@@ -159,12 +159,13 @@ fn every_line_about_a_command_carries_its_identifiers_and_none_its_content() {
         numbered("broken", "close"),
         tool("text-id", "echo", ""),
         call("opened", "initialize", ""),
+        common::scripted_plane::jsonrpc("digits", r#"{"jsonrpc":"2.0","id":"7","method":"m"}"#, ""),
         notification("note", "notifications/x", headers),
         command("session_termination", "end", headers),
         call("lost-channel", "m", &format!(r#","channel":"nowhere"{headers}"#)),
         tool("expired", "echo", r#","response_timeout":"0s""#),
     ]);
-    plane.wait_posts(12);
+    plane.wait_posts(13);
     let dispatcher = |line: &Value| line["component"] == "dispatcher";
     let fields = |line: &Value, names: &[&str]| -> Vec<Value> {
         names.iter().map(|name| line[*name].clone()).collect()
@@ -225,6 +226,11 @@ fn every_line_about_a_command_carries_its_identifiers_and_none_its_content() {
     assert!(text.get("cmd_request_id").is_none() && text.get("session_id").is_none(), "absent, not empty");
     let opened = line(&client, "opened", |line| line["message_kind"] == "response");
     assert_eq!(opened["session_id"], "session-1", "the session that the server opened");
+    for component in ["dispatcher", "controlplane"] {
+        let of = |line: &Value| line["component"] == component && line["finalResponse"] == true;
+        assert_eq!(line(&client, "opened", of)["session_id"], "session-1", "{component}");
+        assert_eq!(line(&client, "digits", of)["rpc_request_id"], "7", "{component}: text stays text");
+    }
 
     for (id, level) in [("note", "INFO"), ("end", "INFO"), ("lost-channel", "ERROR"), ("expired", "INFO")] {
         let line = line(&client, id, |line| dispatcher(line) && line["level"] != "DEBUG");

@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use common::http::{self, Request};
@@ -345,13 +345,28 @@ fn an_unreachable_server_is_classified_by_its_cause() {
     let refused = format!("channel=refused,url=http://{}/mcp", closed.local_addr().unwrap());
     drop(closed);
     let server = McpServer::by_tool_name();
-    let not_tls = format!("channel=tls,url={}", server.url().replace("http:", "https:"));
+    let broken = format!("channel=broken,url={}", server.url().replace("http:", "https:"));
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let not_tls = format!("channel=tls,url=https://{}/mcp", plain.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut peer, _)) = plain.accept() {
+            let _ = peer.read(&mut [0; 4096]);
+            let _ = peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
     let nowhere = "channel=dns,url=http://no-such-host.invalid/mcp";
     let plane = ScriptedPlane::start();
     let main = server.url();
-    let arguments = [&*main, &refused, &not_tls, nowhere].map(|url| ["--mcp.server-url", url]).concat();
+    let arguments =
+        [&*main, &refused, &not_tls, &broken, nowhere].map(|url| ["--mcp.server-url", url]).concat();
     let client = Client::start(&plane.base_url(), &arguments);
-    let cases = [("refused", "connect/connection_refused"), ("tls", "tls/tls"), ("dns", "dns/dns")];
+    let cases = [
+        ("refused", "connect/connection_refused"),
+        ("tls", "tls/tls"),
+        // Whoever closes in the handshake has said nothing about TLS.
+        ("broken", "transport_closed/eof"),
+        ("dns", "dns/dns"),
+    ];
     for (channel, _) in cases {
         let member = format!(r#","channel":"{channel}""#);
         plane.send(&[
@@ -453,6 +468,7 @@ fn a_session_is_ended_by_exactly_one_delete_with_the_commands_headers() {
         assert_eq!((delete.header("Accept"), delete.body.len()), (None, 0));
     }
     client.wait_output("session terminated");
+    client.wait_output("WARN session termination refused");
 }
 
 #[test]

@@ -4,14 +4,16 @@
 
 mod common;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use common::gate::Gate;
+use common::http::Request;
 use common::mcp_server::{McpServer, by_tool_name};
 use common::process::{Client, stdio_fixture};
 use common::scripted_plane::{ScriptedPlane, call, command, jsonrpc, notification, tool};
-use common::{eventually, http};
+use common::{PATIENCE, eventually, http};
 use serde_json::{Value, json};
 
 /// How long a test watches that something does not happen. Short: what it misses is no flake.
@@ -316,6 +318,43 @@ fn a_client_that_stops_while_it_waits_for_its_server_never_polls() {
     client.wait_output("waiting for MCP startup probe");
     assert_eq!(client.terminate().code(), Some(0), "{}", client.output());
     assert_eq!(plane.limits(), Vec::<usize>::new());
+}
+
+#[test]
+fn a_session_s_commands_do_not_overtake_the_notification_that_opens_it() {
+    let seen = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+    let record = Arc::clone(&seen);
+    let server = McpServer::scripted(move |request: &Request, stream: &mut TcpStream| {
+        let text = request.text();
+        let (seen, changed) = &*record;
+        let note = |what: &'static str| {
+            seen.lock().unwrap().push(what);
+            changed.notify_all();
+        };
+        if text.contains("notifications/initialized") && request.header("mcp-session-id") == Some("s") {
+            // The other session's call comes meanwhile, or just before.
+            let alone = |seen: &mut Vec<&str>| !seen.contains(&"other");
+            drop(changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, alone).unwrap());
+            note("opened");
+        } else if text.contains("\"id-mine\"") {
+            note("mine");
+        } else if text.contains("\"id-other\"") {
+            note("other");
+        }
+        by_tool_name(request, stream)
+    });
+    let plane = ScriptedPlane::start();
+    let _client = Client::start(&plane.base_url(), &["--mcp.server-url", &server.url()]);
+    let session = |id: &str| format!(r#","headers":{{"Mcp-Session-Id":["{id}"]}}"#);
+    plane.send(&[
+        notification("opening", "notifications/initialized", &session("s")),
+        tool("mine", "echo", &session("s")),
+        tool("other", "echo", &session("t")),
+    ]);
+    for id in ["opening", "mine", "other"] {
+        assert!(plane.wait_terminal(id).code() < 300, "{id}");
+    }
+    assert_eq!(*seen.0.lock().unwrap(), ["other", "opened", "mine"]);
 }
 
 #[test]

@@ -188,6 +188,29 @@ fn a_deadline_aborts_the_exchange_and_frees_its_worker_in_silence() {
 }
 
 #[test]
+fn a_discovery_that_the_deadline_cuts_short_ends_in_silence() {
+    let server = McpServer::scripted(|request: &Request, stream: &mut TcpStream| {
+        if !request.path.contains("well-known") {
+            return by_tool_name(request, stream);
+        }
+        let _ = stream.read(&mut [0]);
+        Next::Close
+    });
+    let plane = ScriptedPlane::start();
+    let client = Client::start(
+        &plane.base_url(),
+        &["--mcp.server-url", &server.url(), "--mcp.max-concurrent-requests", "1"],
+    );
+    plane.send(&[
+        command("oauth_discovery", "oauth", r#","response_timeout":"700ms""#),
+        call("next", "echo", ""),
+    ]);
+    assert_eq!(plane.wait_terminal("next").code(), 200);
+    assert_eq!(plane.posts().len(), 1);
+    client.wait_output("deadline reached");
+}
+
+#[test]
 fn a_response_whose_posting_outlasts_the_deadline_is_given_up() {
     let (plane, server) = (ScriptedPlane::start(), McpServer::by_tool_name());
     let hang = Signal::default();
@@ -270,9 +293,9 @@ fn the_connection_ttl_ends_what_hangs_with_an_answer_and_frees_the_worker() {
         assert_eq!((post.code(), post.failure().as_str()), (504, "timeout/ttl"), "{id}");
         assert_eq!(post.json["resp_json"]["error"]["message"], "Gateway Timeout");
     }
-    for (id, kind) in [("note", "notify_ack"), ("end", "session_termination_response")] {
+    for (id, code, kind) in [("note", 504, "notify_ack"), ("end", 502, "session_termination_response")] {
         let post = plane.wait_terminal(id);
-        assert_eq!((post.code(), post.kind()), (504, kind));
+        assert_eq!((post.code(), post.kind()), (code, kind));
     }
     assert_eq!(plane.posts_of("opened").len(), 2);
 }

@@ -139,7 +139,7 @@ const fn fails(call: &'static str, others: &'static str) -> Wants {
     Wants { call, hasty: call, notification: others, termination: others }
 }
 
-const HANGS: Wants = Wants { call: TTL, hasty: "silence", notification: "504", termination: "504" };
+const HANGS: Wants = Wants { call: TTL, hasty: "silence", notification: "504", termination: "502" };
 
 /// What a proxy may say to `CONNECT`, and whether it then closes; nothing stands for silence.
 const PROXIES: &[(&str, Wants, Option<&[u8]>, bool)] = &[
@@ -150,7 +150,7 @@ const PROXIES: &[(&str, Wants, Option<&[u8]>, bool)] = &[
     ("half-a-head", HANGS, Some(b"HTTP/1.1 200 OK\r\nVia: "), false),
     ("garbage", fails("502 connect/dial|502 protocol/invalid_protocol_response", "502"), Some(b"220 mail.example ESMTP\r\n\r\n"), true),
     ("closes", fails("502 connect/dial|502 transport_closed/eof|502 transport_closed/unexpected_eof", "502"), Some(b""), true),
-    ("connects-and-closes", fails("502 tls/tls", "502"), Some(b"HTTP/1.1 200 OK\r\n\r\n"), true),
+    ("connects-and-closes", fails("502 transport_closed/eof", "502"), Some(b"HTTP/1.1 200 OK\r\n\r\n"), true),
     ("connects-and-hangs", HANGS, Some(b"HTTP/1.1 200 OK\r\n\r\n"), false),
     ("connects-to-mail", fails("502 connect/dial|502 tls/tls", "502"), Some(b"HTTP/1.1 200 OK\r\n\r\n220 mail.example ESMTP\r\n"), false),
 ];
@@ -198,7 +198,8 @@ fn proxies_that_fail_and_servers_that_are_not_there_are_named_as_such() {
     add("no-socket", "url=http://localhost/mcp,unix-socket=/nonexistent/mcp.sock".to_owned());
     rows.push(("no-socket", fails("502 connect/dial", "502")));
     add("no-tls", format!("url=https://{}/mcp", address(&server.url()).trim_end_matches("/mcp")));
-    rows.push(("no-tls", fails("502 tls/tls", "502")));
+    // It closes when what comes is no HTTP: nothing was said about TLS.
+    rows.push(("no-tls", fails("502 transport_closed/eof", "502")));
     Subject::start(&arguments).run_dead(&rows, &server);
 }
 

@@ -314,6 +314,31 @@ fn a_reset_is_told_from_an_end() {
 }
 
 #[test]
+fn the_reply_of_a_peer_that_does_not_take_the_whole_request_is_read() {
+    let server = Server::new(|peer| {
+        let _ = peer.read_once();
+        peer.send(reply("413 Content Too Large", "less"));
+    });
+    let client = client(&direct());
+    let body = vec![b'x'; 16 * 1024 * 1024];
+    for _ in 0..2 {
+        assert_eq!(fetch(&client, post(&server.url("/"), &body)).unwrap(), (413, "less".into()));
+    }
+    assert_eq!(server.accepted(), 2, "such a connection is not used again");
+}
+
+#[test]
+fn a_peer_that_takes_a_part_of_a_request_and_says_nothing_has_reset_it() {
+    let server = Server::new(|peer| {
+        let _ = peer.read_once();
+    });
+    let body = vec![b'x'; 16 * 1024 * 1024];
+    let error = fetch(&client(&direct()), post(&server.url("/"), &body)).unwrap_err();
+    assert!(matches!(error.cause, Cause::ConnectionReset | Cause::ClosedPipe), "{error}");
+    assert!(error.written);
+}
+
+#[test]
 fn bytes_after_the_reply_cost_the_connection_only() {
     let server = Server::answering(format!("{}trailing garbage", reply("200 OK", "fine")));
     let client = client(&direct());

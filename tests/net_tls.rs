@@ -124,17 +124,17 @@ fn a_listed_self_signed_certificate_is_trusted_for_its_own_name_and_time_only() 
 }
 
 #[test]
-fn peers_that_break_or_do_not_speak_tls_are_tls_failures() {
-    for (bytes, words) in [
-        ("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "does not speak TLS"),
-        ("", "closed the connection during the TLS handshake"),
+fn peers_that_do_not_speak_tls_are_tls_failures_and_those_that_break_are_not() {
+    for (bytes, cause, words) in [
+        ("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", Cause::Tls, "does not speak TLS"),
+        ("", Cause::Eof, "closed the connection during the TLS handshake"),
     ] {
         let server = Server::new(move |peer| {
             peer.read_once();
             peer.send(bytes);
         });
         let error = failure(&direct(), &https(&server));
-        assert_eq!((error.cause, error.written), (Cause::Tls, false), "{error}");
+        assert_eq!((error.cause, error.written), (cause, false), "{error}");
         assert!(error.message.contains(words), "{error}");
     }
 }
@@ -222,6 +222,87 @@ fn a_rejected_client_certificate_is_called_rejected() {
     let error = failure(&route, &https(&server));
     assert_eq!(error.cause, Cause::Tls);
     assert!(error.message.contains("rejected the client certificate"), "{error}");
+}
+
+/// A reply after which the next request needs a new connection.
+const ONCE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+
+#[test]
+fn a_replaced_bundle_counts_for_the_next_connection_and_a_broken_one_changes_nothing() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let server =
+        |authority: &Authority| tls_server(authority.sign("localhost", |_| {}).config(), ONCE.to_owned());
+    let (of_old, of_new) = (server(&old), server(&new));
+    let trust = old.trust();
+    let client = client(&Route::new(Via::Direct, trust.clone()));
+    let cause = |server: &Server| fetch(&client, get(&https(server))).err().map(|error| error.cause);
+    let listed = || trust.report().extra_bundle.unwrap().certificates[0].cert_id.clone();
+    let before = listed();
+    assert_eq!((cause(&of_old), cause(&of_new)), (None, Some(Cause::Tls)));
+
+    // As programs replace it that want it to be whole at any time.
+    std::fs::copy(new.path("ca.pem"), old.path("next")).unwrap();
+    std::fs::rename(old.path("next"), old.path("ca.pem")).unwrap();
+    assert_eq!((cause(&of_old), cause(&of_new)), (Some(Cause::Tls), None));
+    let after = listed();
+    assert_ne!(after, before, "the report tells what is trusted now");
+
+    old.write("ca.pem", "half a file");
+    assert_eq!((cause(&of_old), cause(&of_new)), (Some(Cause::Tls), None));
+    std::fs::remove_file(old.path("ca.pem")).unwrap();
+    assert_eq!((cause(&of_new), listed()), (None, after));
+
+    old.write("ca.pem", &(old.certificate.pem() + &new.certificate.pem()));
+    assert_eq!((cause(&of_old), cause(&of_new)), (None, None));
+}
+
+#[test]
+fn a_replaced_client_certificate_is_shown_once_its_key_has_come_as_well() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = tls_server(authority.demanding(&authority.sign("localhost", |_| {})), ONCE.to_owned());
+    let mut route = trusting(&authority);
+    route.client_certificate = Some(OriginCertificate {
+        certificate: stranger.client_certificate(),
+        origin: Origin::of(&https(&server)).unwrap(),
+    });
+    let client = client(&route);
+    let cause = || fetch(&client, get(&https(&server))).err().map(|error| error.cause);
+    assert_eq!(cause(), Some(Cause::Tls), "of a stranger");
+
+    let known = authority.sign("client", |_| {});
+    stranger.write("client.pem", &known.pem);
+    assert_eq!(cause(), Some(Cause::Tls), "the pair does not match: the stranger's is still shown");
+    stranger.write("client.key", &known.key.serialize_pem());
+    assert_eq!((cause(), cause()), (None, None));
+
+    stranger.client_certificate();
+    assert_eq!(cause(), Some(Cause::Tls), "no session of the old certificate is resumed");
+}
+
+#[test]
+fn a_kept_connection_does_not_outlive_the_certificate_that_opened_it_for_long() {
+    let authority = Authority::new();
+    let identity = authority.sign("localhost", |_| {});
+    let server = tls_server(authority.demanding(&identity), reply("200 OK", "welcome"));
+    let mut route = trusting(&authority);
+    route.client_certificate = Some(OriginCertificate {
+        certificate: authority.client_certificate(),
+        origin: Origin::of(&https(&server)).unwrap(),
+    });
+    let client = client(&route);
+    let fetch = || assert_eq!(fetch(&client, get(&https(&server))).unwrap().0, 200);
+    fetch();
+    fetch();
+    assert_eq!(server.accepted(), 1, "it is kept as long as nothing changes");
+    authority.client_certificate();
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while server.accepted() == 1 && std::time::Instant::now() < patience {
+        fetch();
+    }
+    let renewed = server.accepted();
+    assert!(renewed > 1, "another one is opened");
+    (0..20).for_each(|_| fetch());
+    assert!(server.accepted() <= renewed + 1, "which is kept again");
 }
 
 /// A proxy that opens tunnels to where it is asked, over `wire`.

@@ -94,7 +94,7 @@ fn a_server_is_asked_for_a_challenge_and_then_for_its_documents() {
         assert!(request.header("User-Agent").unwrap().starts_with("tunnel-client-rs/"), "{request:?}");
         assert_eq!(request.header("Content-Type"), None, "{request:?}");
     }
-    client.wait_output("OAuth metadata discovered");
+    client.wait_output("OAuth discovery ProtectedResourceMetaData fetched");
     assert!(client.output().contains("role_0=prmd-resource") && client.output().contains("desc_4="));
 }
 
@@ -181,6 +181,49 @@ fn a_redirect_to_another_origin_is_not_followed_and_one_to_its_own_is() {
     client.wait_ready();
     assert_eq!(discover(&plane)["resp_code"], 200);
     assert!(elsewhere.seen().is_empty());
+}
+
+#[test]
+fn ten_redirects_are_followed_and_no_more_and_one_to_another_scheme_is_blocked() {
+    for (last, status) in [(10, 200), (11, 502)] {
+        let plane = Plane::start();
+        let server = site(move |request| {
+            let step = match request.path.as_str() {
+                WELL_KNOWN => 0,
+                path => path.strip_prefix("/step/")?.parse::<u32>().ok()?,
+            };
+            let next = format!("/step/{}", step + 1);
+            Some(if step == last { resource(request) } else { reply(302, &[("Location", &next)], "") })
+        });
+        let _client = start(&plane, &server.url(), &[]);
+        assert_eq!(discover(&plane)["resp_code"], status, "{last}");
+    }
+    let plane = Plane::start();
+    let server = site(|request| {
+        let away = base(request).replace("http:", "ftp:");
+        (request.path == WELL_KNOWN).then(|| reply(302, &[("Location", &away)], ""))
+    });
+    let client = start(&plane, &server.url(), &[]);
+    client.wait_output("redirect blocked");
+}
+
+#[test]
+fn the_question_for_a_challenge_follows_its_server() {
+    for status in [301, 302, 303, 307, 308] {
+        let plane = Plane::start();
+        let server = Site::tcp(move |request| match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/mcp") if request.body.is_empty() => reply(status, &[("Location", "/login")], ""),
+            (_, "/login") => {
+                let named = format!("Bearer resource_metadata=\"{}/named\"", base(request));
+                reply(401, &[("WWW-Authenticate", &named)], "")
+            }
+            (_, "/named") => resource(request),
+            _ => plain(request),
+        });
+        let client = start(&plane, &server.url(), &[]);
+        client.wait_output("ProtectedResourceMetaData fetched");
+        assert!(client.output().contains("source=www_authenticate"), "{status}: {}", client.output());
+    }
 }
 
 #[test]
@@ -348,6 +391,15 @@ fn a_client_that_does_not_poll_main_asks_nothing() {
     plane.call_on("tools", "echo", "{}");
     assert!(main.seen().is_empty());
     assert!(tools.seen().iter().all(|request| !request.path.starts_with(WELL_KNOWN)));
+}
+
+#[test]
+fn what_has_no_url_has_no_metadata_and_the_log_says_so() {
+    let plane = Plane::start();
+    let arguments = ["--mcp.command", "cat", "--log.format", "json", "--log.level", "debug"];
+    let client = Client::start(&plane.base_url(), &arguments);
+    client.wait_output("oauth discovery server URL is not configured");
+    client.wait_output(r#""error":"oauth discovery disabled for transport \"stdio\"""#);
 }
 
 #[test]

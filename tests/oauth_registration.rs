@@ -133,3 +133,34 @@ fn targets_are_there_when_the_discovery_is_answered_and_only_once_however_often_
     }
     assert_eq!(labels(&plane), first);
 }
+
+#[test]
+fn the_local_api_shows_urls_whole_but_for_their_credentials() {
+    let plane = Plane::start();
+    let server = Site::tcp(|request| {
+        let base = base(request);
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/mcp") => {
+                let named = format!("Bearer resource_metadata=\"{base}/named?tenant=a&token=hunter2\"");
+                reply(401, &[("WWW-Authenticate", &named)], "")
+            }
+            (_, "/named?tenant=a&token=hunter2") => json(
+                200,
+                &value!({"resource": format!("{base}/mcp?x=1"),
+                    "authorization_servers": [format!("{base}/oauth/token/v2")],
+                    "resource_documentation": "https://user:hunter2@h.example/a?b=c"})
+                .to_string(),
+            ),
+            _ => plain(request),
+        }
+    });
+    let client = start(&plane, &server.url(), &[]);
+    client.wait_output("ProtectedResourceMetaData fetched");
+    let oauth = api(&client, "oauth");
+    let base = server.url().trim_end_matches("/mcp").to_owned();
+    assert_eq!(oauth["metadata"]["url"], format!("{base}/named?tenant=a&token=[REDACTED]"), "{oauth}");
+    assert_eq!(oauth["metadata"]["body"]["resource"], format!("{base}/mcp?x=1"));
+    assert_eq!(oauth["selected_authorization_server"], format!("{base}/oauth/token/v2"));
+    assert_eq!(oauth["metadata"]["body"]["resource_documentation"], "https://h.example/a?b=c");
+    assert!(!oauth.to_string().contains("hunter2"), "{oauth}");
+}

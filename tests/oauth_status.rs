@@ -43,7 +43,7 @@ fn run(path: &str, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) 
     let (conclusions, entries): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) = Default::default();
     let (told, handed, seen) = (Arc::clone(&conclusions), Arc::clone(&entries), Arc::clone(&status));
     let discovery = Discovery::new(
-        Arc::new(Binding::Http(binding)),
+        Arc::new(Binding::Http(binding.shared())),
         None,
         Box::new(move |found| {
             assert_eq!(seen.conclusion(), None, "registered before it is told");

@@ -71,6 +71,14 @@ fn the_path_of_another_control_plane_does_not_lead_the_client_astray() {
 }
 
 #[test]
+fn an_empty_health_address_opens_no_listener() {
+    let (home, server) = (Home::new(), McpServer::by_tool_name());
+    let mut proxy = Proxy::start(&home, &["--health-listen-addr", "", "--mcp-server-url", &server.url()]);
+    assert_eq!(proxy.json.get("health_url"), None, "{}", proxy.text);
+    proxy.stop();
+}
+
+#[test]
 fn one_budget_covers_the_whole_start() {
     let home = Home::new();
     // Connects, but is never answered: the probe stays pending.

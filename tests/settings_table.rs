@@ -154,7 +154,7 @@ const TABLE: &[Row] = &[
         seen: |c| path(c.ca_bundle.as_ref()),
         refused: &[
             ("/nope", "invalid ca-bundle"),
-            ("DIR/key", "invalid ca-bundle"),
+            ("DIR/api-key", "invalid ca-bundle"),
             ("env:NOPE", "environment variable NOPE is not set"),
             ("file:", "invalid ca-bundle"),
         ],
@@ -245,7 +245,7 @@ const TABLE: &[Row] = &[
         flag: "control-plane.api-key",
         variable: "CONTROL_PLANE_API_KEY",
         default: "key-minimal",
-        given: ["file:DIR/key", "key_V", "env:SPARE"],
+        given: ["file:DIR/api-key", "key_V", "env:SPARE"],
         loaded: ["key-file", "key_V", "spare"],
         seen: |c| c.control_plane.api_key.expose().clone(),
         accepted: &["env:SPARE\u{0}flag", "key\n\u{0}variable"],
@@ -904,11 +904,13 @@ struct World {
 impl World {
     fn new() -> World {
         let world = World { directory: tempfile::tempdir().unwrap() };
-        let authority = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap().cert.pem();
-        for name in ["one.pem", "two.pem", "three.pem"] {
-            world.file(name, &authority);
+        // Any of them fits any other, as certificate and as key.
+        let made = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+        let pair = made.cert.pem() + &made.signing_key.serialize_pem();
+        for name in ["one.pem", "two.pem", "three.pem", "key"] {
+            world.file(name, &pair);
         }
-        world.file("key", "key-file\n");
+        world.file("api-key", "key-file\n");
         world.file("url", "https://d.example\n");
         world.file("socket-path", "/d.sock\n");
         world

@@ -2,7 +2,8 @@
 
 use super::tree::{Node, PROGRAM, Shape};
 use super::{
-    admin, completion, demo, dev_proxy, doctor, health, help, init, manual, mcp_stub, profiles, run,
+    admin, cloudflared, completion, demo, dev_proxy, doctor, health, help, init, manual, mcp_stub, profiles,
+    run,
 };
 
 /// `tunnel-client` itself.
@@ -18,6 +19,7 @@ pub(super) static ROOT: Node = Node {
         &admin::GROUP,
         &demo::COMMAND,
         &DEV,
+        &cloudflared::GROUP,
         &completion::GROUP,
         &help::COMMAND,
         &manual::COMMAND,

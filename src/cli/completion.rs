@@ -15,7 +15,7 @@ pub(super) static GROUP: Node = Node {
     about: "\
 Load it once:   source <(tunnel-client completion bash)
 For good:       save it where your shell looks for completions.",
-    kind: Shape::Group(&[&BASH, &ZSH, &FISH]),
+    kind: Shape::Group(&[&BASH, &ZSH, &FISH, &POWERSHELL]),
     ..Node::BLANK
 };
 
@@ -37,6 +37,13 @@ static FISH: Node = Node {
     name: "fish",
     summary: "Print the completion script for fish",
     kind: Shape::Command { words: Words::None, help: None, main: |_: &Call| print(fish) },
+    ..Node::BLANK
+};
+
+static POWERSHELL: Node = Node {
+    name: "powershell",
+    summary: "Print the completion script for PowerShell",
+    kind: Shape::Command { words: Words::None, help: None, main: |_: &Call| print(powershell) },
     ..Node::BLANK
 };
 
@@ -237,6 +244,35 @@ fn fish(program: &Program) -> String {
     script
 }
 
+fn powershell(program: &Program) -> String {
+    let Program { name: program_name, levels } = program;
+    let mut script = format!(
+        "# PowerShell completion of {program_name}\n\
+         Register-ArgumentCompleter -Native -CommandName {program_name} -ScriptBlock {{\n    \
+             param($word, $line, $cursor)\n    \
+             $levels = @{{\n"
+    );
+    for Level { path, words, flags } in levels {
+        let words = words.iter().map(|(name, _)| format!("'{name}'"));
+        let flags = flags.iter().map(|(name, ..)| format!("'--{name}'"));
+        let names = words.chain(flags).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(script, "        '{path}' = @({names})");
+    }
+    let _ = write!(
+        script,
+        "    }}\n    \
+         $at = '{program_name}'\n    \
+         foreach ($element in $line.CommandElements | Select-Object -Skip 1) {{\n        \
+             if ($element.Extent.EndOffset -ge $cursor) {{ break }}\n        \
+             if ($levels.ContainsKey(\"$at $element\")) {{ $at = \"$at $element\" }}\n    \
+         }}\n    \
+         $levels[$at] | Where-Object {{ $_ -like \"$word*\" }} | ForEach-Object {{\n        \
+             [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)\n    \
+         }}\n}}\n"
+    );
+    script
+}
+
 /// One word of bash and zsh.
 fn single_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
@@ -254,7 +290,8 @@ mod tests {
     #[test]
     fn scripts_know_every_command_and_flag() {
         for program in [client(), server()] {
-            for (name, script) in program.scripts() {
+            let powershell = ("powershell".to_owned(), powershell(&program));
+            for (name, script) in program.scripts().into_iter().chain([powershell]) {
                 for Level { path, words, flags } in &program.levels {
                     assert!(script.contains(path), "{name}: {path}");
                     assert!(words.iter().all(|(word, _)| script.contains(word)), "{name}: {path}");

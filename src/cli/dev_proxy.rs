@@ -42,7 +42,7 @@ struct DevProxy {
     /// unix socket that connectors call, instead of an address
     #[argh(option)]
     listen_unix_socket: Option<PathBuf>,
-    /// tunnel id (default tunnel_ and 32 times the digit 2)
+    /// tunnel id (default tunnel_22222222222222222222222222222222)
     #[argh(option, default = "DEFAULT_TUNNEL.into()")]
     tunnel_id: String,
     /// MCP server over HTTP, as mcp.server-url of run; repeatable
@@ -301,11 +301,12 @@ fn client_config(
     set(&settings::CONTROL_PLANE_TUNNEL_ID, local.tunnel_id().as_str());
     set(&settings::CONTROL_PLANE_POLL_TIMEOUT, POLL_TIMEOUT);
     set(&settings::CONTROL_PLANE_POLL_DEADLINE_GUARDRAIL, POLL_GUARDRAIL);
+    let listen_addr = arguments.health_listen_addr.clone().filter(|address| !address.trim().is_empty());
     let optional = [
         (&settings::PROFILE, &arguments.profile),
         (&settings::PROFILE_FILE, &arguments.profile_file),
         (&settings::PROFILE_DIR, &arguments.profile_dir),
-        (&settings::HEALTH_LISTEN_ADDR, &arguments.health_listen_addr),
+        (&settings::HEALTH_LISTEN_ADDR, &listen_addr),
         (&settings::HEALTH_URL_FILE, &arguments.health_url_file),
     ];
     for (setting, value) in optional {
@@ -313,8 +314,8 @@ fn client_config(
             set(setting, value);
         }
     }
-    let listen = arguments.health_listen_addr.is_some() || arguments.health_url_file.is_some();
-    if arguments.health_listen_addr.is_none() {
+    let listen = listen_addr.is_some() || arguments.health_url_file.is_some();
+    if listen_addr.is_none() {
         set(&settings::HEALTH_LISTEN_ADDR, DEFAULT_LISTEN);
     }
     for (setting, values) in [

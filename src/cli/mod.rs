@@ -5,6 +5,7 @@
 //! go to stdout, the one message of a failure to stderr, and the exit code is 0, 1 or 2.
 
 mod admin;
+mod cloudflared;
 mod commands;
 mod completion;
 mod demo;

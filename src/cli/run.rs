@@ -33,7 +33,7 @@ fn main(call: &Call) -> Result<(), Failure> {
     let mut flags = call.flags.clone();
     let stop = Cancel::new();
     let force = Cancel::new();
-    let signals = signals::watch(&stop, &force).map_err(Failure::new)?;
+    let signals = signals::watch_loading(&stop, &force).map_err(Failure::new)?;
     let environment = Environment::of_process();
     // With a place-holder for the demo server's address, which is known only once it runs: nothing is
     // started for a configuration that is wrong.
@@ -45,6 +45,7 @@ fn main(call: &Call) -> Result<(), Failure> {
     }
     let material = Material::load(&config, None)
         .map_err(|error| Failure::new(format!("configure tunnel-client: {error}")))?;
+    signals.loaded();
     let instance_id = random_hex().map_err(start_failure)?;
     let tunnel_id = config.control_plane.tunnel_id.to_string();
     let fields = Fields { client_instance_id: instance_id.clone(), tunnel_id: Some(tunnel_id) };
@@ -88,6 +89,10 @@ fn start_failure(error: impl std::fmt::Display) -> Failure {
 fn warn(config: &Config) {
     for warning in &config.warnings {
         log::warn!(target: "process", "{warning}");
+    }
+    if config.mcp.stdio_send_initialized_notification {
+        log::info!(target: "mcpclient",
+            "--mcp.stdio-send-initialized-notification is accepted and ignored: stdio lifecycle care sends it when it is missing");
     }
     if config.log.http_raw_unsafe {
         log::warn!(target: "process",

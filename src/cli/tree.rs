@@ -205,6 +205,10 @@ fn walk<'a>(route: &mut Route<'a>, arguments: &[&'a str]) -> Result<Walked, Fail
         let Shape::Group(children) = node.kind else { break };
         at += 1;
         let is_root = route.nodes.len() == 1;
+        // Who asks for help is told nothing else.
+        if route.help && !children.iter().any(|child| child.name == *argument) {
+            continue;
+        }
         if *argument == "--" {
             at -= 1;
             break;

@@ -1,5 +1,5 @@
-//! Certificate files: presence, pairing and readability. What is in them is the network's business,
-//! except that a CA bundle without any certificate is refused at once.
+//! Certificate files: presence, pairing and content, judged in the order of the settings and together
+//! with all other mistakes. Nothing read here is kept: the network loads the files itself.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,10 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::error::ErrorKind;
 use super::loader::{Loader, Lookup, Source};
+use super::reference::Origin;
 use super::settings::{self, Setting};
 use super::{CertificatePair, reference};
+use crate::net::ClientCertificate;
 
 /// How errors of the control plane's client certificate begin.
 pub const INVALID_CONTROL_PLANE_CERTIFICATE: &str = "invalid control-plane client certificate configuration";
@@ -44,7 +46,16 @@ impl Loader<'_> {
         let path = |found: Option<(PathBuf, Source)>| found.map(|(path, _)| path);
         let pair = paired(path(certificate_path), path(key_path), certificate.flag, key.flag);
         let named = pair.map_err(|reason| format!("{prefix}: {reason} ({})", given.unwrap_or_default()));
-        self.findings.check(ErrorKind::Other, named).flatten()
+        let pair = self.findings.check(ErrorKind::Other, named).flatten();
+        self.key_is_read_from(pair.as_ref());
+        pair
+    }
+
+    /// The key of a pair is a secret in a file.
+    pub(crate) fn key_is_read_from(&mut self, pair: Option<&CertificatePair>) {
+        if let Some(pair) = pair {
+            self.secret_came_from(&Origin::File(pair.key.clone()));
+        }
     }
 
     /// The readable path of a setting, `Some(None)` for none; `None` was reported.
@@ -58,7 +69,7 @@ impl Loader<'_> {
     }
 }
 
-/// Both paths, readable, or neither.
+/// Both paths, of a certificate and its key, or neither.
 pub(crate) fn paired(
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
@@ -71,6 +82,7 @@ pub(crate) fn paired(
         (None, Some(_)) => Err(format!("missing client-cert: set {certificate_name} as well as {key_name}")),
         (Some(certificate), Some(key)) => {
             readable(&certificate).and_then(|()| readable(&key))?;
+            ClientCertificate::load(&certificate, &key).map_err(|error| error.to_string())?;
             Ok(Some(CertificatePair { certificate, key }))
         }
     }

@@ -192,18 +192,15 @@ impl Loader<'_> {
                 self.document.references.get(setting.yaml).cloned().unwrap_or_else(|| "configured".to_owned())
             }
         };
-        // A line break at the end is what `export KEY="$(cat file)"` and friends leave behind.
-        let key = text.trim_end_matches(['\r', '\n']);
+        // White space around it is what files, shells and copying leave behind.
+        let key = text.trim();
         if key.is_empty() {
             return self.api_key_is_required(format!(" ({source} is empty)"));
         }
         if !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-            let hint = if key.trim() == key {
-                "only letters, digits, '-' and '_' may occur in it"
-            } else {
-                "white space surrounds it"
-            };
-            let message = format!("control plane API key is malformed ({source}): {hint}");
+            let message = format!(
+                "control plane API key is malformed ({source}): only letters, digits, '-' and '_' may occur in it"
+            );
             self.findings.error(ErrorKind::ApiKey, message);
             return None;
         }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::error::{ConfigError, ErrorKind};
 use super::loader::Loader;
-use super::reference::{self, Origin};
+use super::reference::{self, Origin, Resolved};
 use super::schema::{self, Entry, Text, Value};
 use super::select::Selection;
 use super::settings::{self, Setting};
 use super::yaml::{self, At, Problem};
-use super::{Document, headers};
+use super::{Document, headers, urls};
 use crate::secret::Secret;
 
 /// Longest document, in bytes.
@@ -107,7 +107,7 @@ impl Loader<'_> {
         let Some(Value::Entries(at, entries)) = self.in_document(setting).cloned() else { return };
         let mut good = Vec::with_capacity(entries.len());
         for mut entry in entries {
-            match self.resolve_entry(&mut entry) {
+            match self.resolve_entry(setting, &mut entry) {
                 Ok(()) => good.push(entry),
                 Err((field, at, reason)) => {
                     let key = format!("{}[{}].{field}", setting.yaml, entry.index);
@@ -120,11 +120,23 @@ impl Loader<'_> {
         self.document.values.insert(setting.yaml, Value::Entries(at, good));
     }
 
-    fn resolve_entry(&self, entry: &mut Entry) -> Result<(), (&'static str, At, String)> {
+    fn resolve_entry(
+        &mut self,
+        setting: &'static Setting,
+        entry: &mut Entry,
+    ) -> Result<(), (&'static str, At, String)> {
         for field in ["url", "command"] {
             if let Some(found) = entry.fields.get_mut(field) {
                 let resolved = reference::value(&found.text, self.environment);
-                found.text = resolved.map_err(|reason| (field, found.at, reason))?.text;
+                let Resolved { text, origin } = resolved.map_err(|reason| (field, found.at, reason))?;
+                // A command's credentials cannot be told from its other words.
+                if field == "url" && url::Url::parse(&text).is_ok_and(|url| urls::has_user_info(&url)) {
+                    match &origin {
+                        Origin::Literal => self.secret_is_literal_in_document(setting.yaml),
+                        referenced => self.secret_came_from(referenced),
+                    }
+                }
+                found.text = text;
             }
         }
         if let Some(found) = entry.fields.get("unix_socket") {

@@ -82,11 +82,12 @@ pub fn init(
     let inputs = inputs(request, sample).map_err(invalid)?;
     let yaml = sample.render(&inputs);
     let path = profile_path(&directory, &name);
-    validate_document(&path, yaml.as_bytes()).map_err(ProfileError::Document)?;
+    // Before the document, whose places mean nothing to somebody who wrote a command line.
     if sample.uses_command() && !inputs.command.is_empty() {
         preflight(&inputs.command, environment)
             .map_err(|error| invalid(format!("mcp-command preflight failed: {error}")))?;
     }
+    validate_document(&path, yaml.as_bytes()).map_err(ProfileError::Document)?;
     let path = store_profile(&directory, &name, yaml.as_bytes(), request.force)?;
     let selector = match request.profile_dir.trim() {
         "" => format!("--profile {name}"),
@@ -259,6 +260,13 @@ mod tests {
                 r.command = "/path/not-executable".into();
             },
             "mcp-command preflight failed",
+        );
+        wrong(
+            |r| {
+                r.server_url.clear();
+                r.command = "sh 'never closed".into();
+            },
+            "mcp-command preflight failed: unterminated",
         );
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

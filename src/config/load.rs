@@ -109,8 +109,10 @@ impl Loader<'_> {
         let file = self.optional_text(&settings::LOG_FILE).map(PathBuf::from);
         // A file without a format is written as structured text.
         let format = format.map(|format| format.or(file.as_ref().map(|_| LogFormat::StructText)));
-        if let (Some(level), Some(None)) = (level, format)
-            && level != LogLevel::Info
+        // `info` with an offset is another level too.
+        let is_info = |text: &String| text.trim().eq_ignore_ascii_case(settings::LOG_LEVEL.default);
+        if let (Some(_), Some(None)) = (level, format)
+            && !self.optional_text(&settings::LOG_LEVEL).as_ref().is_none_or(is_info)
         {
             let source = self.source(&settings::LOG_LEVEL);
             let message = format!(

@@ -298,6 +298,15 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Remembers that a setting holds a secret as it was written, whatever layer it stands in.
+    pub(crate) fn secret_was_written_in(&mut self, source: &Source, key: &str) {
+        match source {
+            Source::Variable(name) => self.secret_came_from(&Origin::Variable((*name).to_owned())),
+            Source::Document(_) => self.secret_is_literal_in_document(key),
+            Source::Flag(_) | Source::Default => {}
+        }
+    }
+
     /// Remembers that the document holds a secret in plain text.
     pub(crate) fn secret_is_literal_in_document(&mut self, key: &str) {
         if readable_by_others(Path::new(&self.document.path)) {

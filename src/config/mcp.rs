@@ -68,10 +68,13 @@ impl Loader<'_> {
         );
         let stdio_lifecycle = self.switch(&settings::MCP_STDIO_LIFECYCLE);
         let send_initialized = self.flags.is_given(settings::MCP_STDIO_SEND_INITIALIZED.flag);
+        let protocol_bridge = protocol_bridge?;
         let bindings = entries
             .into_iter()
             .map(|entry| {
-                entry.into_binding(default_proxy.as_ref(), global_proxy, default_certificate.as_ref())
+                let bridge = entry.protocol_bridge.unwrap_or(protocol_bridge);
+                let certificate = default_certificate.as_ref();
+                entry.into_binding(default_proxy.as_ref(), global_proxy, certificate, bridge)
             })
             .collect();
         Some(Mcp {
@@ -82,7 +85,7 @@ impl Loader<'_> {
             connection_max_ttl: connection_max_ttl?,
             max_concurrent_requests: usize::try_from(max_concurrent_requests?).ok()?,
             max_message_bytes: usize::try_from(max_message_bytes?).ok()?,
-            protocol_bridge: protocol_bridge?,
+            protocol_bridge,
             protocol_probe_timeout: protocol_probe_timeout?,
             handshake_timeout: handshake_timeout?,
             stdio_lifecycle: stdio_lifecycle?,
@@ -92,10 +95,9 @@ impl Loader<'_> {
 
     fn switch(&mut self, setting: &'static Setting) -> Option<Switch> {
         let found = self.text_or_default(setting)?;
-        match found.text.trim().to_ascii_lowercase().as_str() {
-            "auto" => Some(Switch::Auto),
-            "off" => Some(Switch::Off),
-            _ => {
+        match switch_of(&found.text) {
+            Some(switch) => Some(switch),
+            None => {
                 let (name, source) = (setting.flag, found.source);
                 let message = format!("invalid {name} {:?}: it must be auto or off ({source})", found.text);
                 self.findings.error(ErrorKind::Other, message);
@@ -193,23 +195,22 @@ impl Loader<'_> {
         let proxy = match part("http-proxy") {
             None => None,
             Some(text) => {
-                let proxy = self.proxy_of(text, settings::MCP_SERVER_URL.flag);
+                let Setting { flag, yaml, .. } = settings::MCP_SERVER_URL;
+                let proxy = self.proxy_of(text, flag, source, yaml);
                 Some(proxy.map_err(|reason| format!("http-proxy: {reason}"))?)
             }
         };
         let certificate = paired(path("client-cert")?, path("client-key")?, "client-cert", "client-key")
             .map_err(|reason| format!("{INVALID_MCP_CERTIFICATE}: {reason}"))?;
-        if matches!(source, Source::Document(_)) && url.password().is_some() {
-            self.secret_is_literal_in_document(settings::MCP_SERVER_URL.yaml);
-        }
-        if let Source::Variable(name) = source
-            && urls::has_user_info(&url)
-        {
-            self.secret_came_from(&reference::Origin::Variable((*name).to_owned()));
+        self.key_is_read_from(certificate.as_ref());
+        // A document's URLs were looked at when their references were resolved.
+        if matches!(source, Source::Variable(_)) && urls::has_user_info(&url) {
+            self.secret_was_written_in(source, settings::MCP_SERVER_URL.yaml);
         }
         Ok(Entry {
             channel,
             source: source.clone(),
+            protocol_bridge: entry_bridge(parts)?,
             target: Target::Http { url, unix_socket, proxy, certificate },
         })
     }
@@ -274,6 +275,8 @@ impl Loader<'_> {
 struct Entry {
     channel: Channel,
     source: Source,
+    /// What it says itself.
+    protocol_bridge: Option<Switch>,
     target: Target,
 }
 
@@ -297,6 +300,7 @@ impl Entry {
         default_proxy: Option<&ProxySetting>,
         global_proxy: Option<&ProxySetting>,
         default_certificate: Option<&CertificatePair>,
+        protocol_bridge: Switch,
     ) -> McpBinding {
         let target = match self.target {
             Target::Stdio { command, argv } => McpTarget::Stdio { command, argv },
@@ -311,7 +315,7 @@ impl Entry {
                 client_certificate: certificate.or_else(|| default_certificate.cloned()),
             },
         };
-        McpBinding { channel: self.channel, target }
+        McpBinding { channel: self.channel, target, protocol_bridge }
     }
 }
 
@@ -335,5 +339,24 @@ fn command_entry(parts: &Parts, source: &Source) -> Result<Entry, String> {
     }
     let channel = binding_channel(channel)?;
     let argv = split_command(command).map_err(|error| error.to_string())?;
-    Ok(Entry { channel, source: source.clone(), target: Target::Stdio { command: command.to_owned(), argv } })
+    Ok(Entry {
+        channel,
+        source: source.clone(),
+        protocol_bridge: entry_bridge(parts)?,
+        target: Target::Stdio { command: command.to_owned(), argv },
+    })
+}
+
+/// `auto` or `off`, in any letter case.
+fn switch_of(text: &str) -> Option<Switch> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "auto" => Some(Switch::Auto),
+        "off" => Some(Switch::Off),
+        _ => None,
+    }
+}
+
+fn entry_bridge(parts: &Parts) -> Result<Option<Switch>, String> {
+    let Some(text) = parts.get("protocol-bridge") else { return Ok(None) };
+    switch_of(text).map(Some).ok_or_else(|| format!("protocol-bridge {text:?} must be auto or off"))
 }

@@ -8,8 +8,16 @@ use std::collections::BTreeMap;
 use super::settings::{self, Kind};
 
 /// An entry that begins with one of these is made of keys and values.
-const QUALIFIERS: &[&str] =
-    &["url=", "command=", "channel=", "unix-socket=", "http-proxy=", "client-cert=", "client-key="];
+const QUALIFIERS: &[&str] = &[
+    "url=",
+    "command=",
+    "channel=",
+    "unix-socket=",
+    "http-proxy=",
+    "client-cert=",
+    "client-key=",
+    "protocol-bridge=",
+];
 /// Keys that belong to HTTP entries; a qualified command must not hold them.
 const HTTP_ONLY: &[&str] = &[",http-proxy=", ",url=", ",unix-socket=", ",client-cert=", ",client-key="];
 

@@ -30,22 +30,26 @@ impl Loader<'_> {
             Source::Flag(flag) => flag,
             _ => setting.variable,
         };
-        let proxy = self.proxy_of(&found.text, literal);
-        if let (Ok(ProxySetting::Fixed { url, .. }), Source::Variable(name)) = (&proxy, &found.source)
-            && urls::has_user_info(url.expose())
-        {
-            self.secret_came_from(&Origin::Variable((*name).to_owned()));
-        }
+        let proxy = self.proxy_of(&found.text, literal, &found.source, setting.yaml);
         let named = proxy.map_err(|reason| format!("invalid {}: {reason} ({})", setting.flag, found.source));
         self.findings.check(ErrorKind::Other, named)
     }
 
-    /// The proxy that `text` means; `literal` names the source if it is no reference.
-    pub(crate) fn proxy_of(&mut self, text: &str, literal: &str) -> Result<ProxySetting, String> {
+    /// The proxy that `text` of `key` means; `literal` names the source if it is no reference.
+    pub(crate) fn proxy_of(
+        &mut self,
+        text: &str,
+        literal: &str,
+        source: &Source,
+        key: &str,
+    ) -> Result<ProxySetting, String> {
         let resolved = reference::proxy(text, self.environment)?;
         let url = proxy_url(&resolved.text)?;
         if urls::has_user_info(&url) {
-            self.secret_came_from(&resolved.origin);
+            match &resolved.origin {
+                Origin::Literal => self.secret_was_written_in(source, key),
+                referenced => self.secret_came_from(referenced),
+            }
         }
         let source = match resolved.origin {
             Origin::Variable(name) => format!("env:{name}"),

@@ -209,6 +209,8 @@ pub struct McpBinding {
     pub channel: Channel,
     /// How it is reached.
     pub target: McpTarget,
+    /// Translate messages of the era that it does not speak.
+    pub protocol_bridge: Switch,
 }
 
 /// How an MCP server is reached.

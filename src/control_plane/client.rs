@@ -75,6 +75,7 @@ pub struct Client {
     pub(super) cancel: Cancel,
     pub(super) observer: Arc<dyn PollObserver>,
     pub(super) poll_timeout: Duration,
+    guardrail: Duration,
     /// Bounds every single request.
     pub(super) request_time: Duration,
     route: Route,
@@ -142,16 +143,6 @@ impl Client {
         let request_time =
             settings.poll_timeout.saturating_add(settings.poll_deadline_guardrail).min(REQUEST_TIME_MAX);
         let poll_cut = cancel.child();
-        let without_query = |uri: &Uri| uri.to_string().split('?').next().unwrap_or_default().to_owned();
-        Event::at(Level::Info)
-            .with("tunnel_id", settings.tunnel_id.as_str())
-            .with("poll_endpoint", without_query(endpoints.poll(1)).as_str())
-            .with("response_endpoint", without_query(&endpoints.response).as_str())
-            .with("metadata_endpoint", without_query(&endpoints.metadata).as_str())
-            .with("poll_timeout_ms", millis(settings.poll_timeout))
-            .with("poll_deadline_guardrail_ms", millis(settings.poll_deadline_guardrail))
-            .with("poll_deadline_ms", millis(request_time))
-            .emit("control-plane client created");
         Ok(Client {
             endpoints,
             headers,
@@ -163,10 +154,24 @@ impl Client {
             cancel: cancel.clone(),
             observer,
             poll_timeout: settings.poll_timeout,
+            guardrail: settings.poll_deadline_guardrail,
             request_time,
             route: route.clone(),
             log_raw_http: settings.log_raw_http,
         })
+    }
+
+    /// Logs where this client will go, and how long it waits there.
+    pub fn announce(&self) {
+        let without_query = |uri: &Uri| uri.to_string().split('?').next().unwrap_or_default().to_owned();
+        Event::at(Level::Info)
+            .with("poll_endpoint", without_query(self.endpoints.poll(1)).as_str())
+            .with("response_endpoint", without_query(&self.endpoints.response).as_str())
+            .with("metadata_endpoint", without_query(&self.endpoints.metadata).as_str())
+            .with("poll_timeout_ms", millis(self.poll_timeout))
+            .with("poll_deadline_guardrail_ms", millis(self.guardrail))
+            .with("poll_deadline_ms", millis(self.request_time))
+            .emit("control-plane client created");
     }
 
     /// Headers of one request: the fixed ones and the channels of this moment.

@@ -2,11 +2,26 @@
 //!
 //! The macros of `log` take a fixed set of fields; operators filter on ours by presence.
 
+use std::fmt;
+
 use log::kv::Value;
 use log::{Level, Record};
 
+/// Marks the text of a [`List`]; no other value starts with it.
+pub(crate) const LIST_MARK: char = '\u{1d}';
+
 /// This room's component: what operators filter on.
 const TARGET: &str = "controlplane";
+
+/// A list as the value of a field: an array in JSON, `[a b]` in text.
+pub struct List<'a, T>(pub &'a [T]);
+
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{LIST_MARK}")?;
+        self.0.iter().try_for_each(|item| write!(f, "{item}{LIST_MARK}"))
+    }
+}
 
 /// One event in the making. Values are borrowed: nothing is formatted unless a sink wants it.
 pub(crate) struct Event<'a> {

@@ -18,7 +18,7 @@ use super::event::Event;
 use super::observer::{PollObserver, PollOutcome};
 use super::pace::Pace;
 use super::poll::{Batch, PollError, PollFailure};
-use super::refusal::Refused;
+use super::refusal::{Reason, Refused};
 use super::state::{PollState, PollTrouble};
 use super::types::{Command, Work};
 use crate::net::Cancel;
@@ -248,7 +248,9 @@ impl Poller {
         } else {
             "command dropped: it cannot even be answered"
         };
-        Event::at(Level::Warn)
+        // A response is well-formed, and still nothing that anybody should send here.
+        let level = if refused.reason == Reason::ResponsePayload { Level::Error } else { Level::Warn };
+        Event::at(level)
             .with("reason", refused.reason.label())
             .with_some("detail", detail)
             .with_some("request_id", refused.request_id.as_deref())

@@ -259,24 +259,34 @@ fn push_headers(body: &mut Vec<u8>, headers: &HeaderList) {
     body.push(b'}');
 }
 
-/// The identifiers of a command that go with every event about it.
-fn identified<'a>(level: Level, command: &'a Command, rpc_id: &'a Option<Cow<'_, str>>) -> Event<'a> {
-    let rpc_id = rpc_id.as_deref().map(|text| text.parse::<i64>().map_or(Value::from(text), Value::from));
+/// The identifiers that go with every event about a response.
+fn identified<'a>(level: Level, posting: &Posting<'a>, rpc_id: &'a Option<RpcId<'_>>) -> Event<'a> {
+    let command = posting.command;
+    let rpc_id = rpc_id.as_ref().map(|id| {
+        let number = if id.is_string { None } else { id.text.parse::<i64>().ok() };
+        number.map_or(Value::from(&*id.text), Value::from)
+    });
+    let session_id = command.session_id().or_else(|| posting.headers.get("Mcp-Session-Id"));
     Event::at(level)
         .with("request_id", command.request_id.as_str())
         .with("channel", command.channel.as_str())
         .with_some("cmd_request_id", command.connector_request_id())
         .with_some("rpc_request_id", rpc_id)
-        .with_some("session_id", command.session_id())
+        .with_some("session_id", session_id)
 }
 
-/// The JSON-RPC id as text, strings without their quotes.
-fn rpc_id(command: &Command) -> Option<Cow<'_, str>> {
+/// A JSON-RPC id as text, strings without their quotes.
+struct RpcId<'a> {
+    text: Cow<'a, str>,
+    is_string: bool,
+}
+
+fn rpc_id(command: &Command) -> Option<RpcId<'_>> {
     let id = match &command.work {
         Work::JsonRpc(message) => message.id()?,
         _ => return None,
     };
-    Some(id_text(id))
+    Some(RpcId { text: id_text(id), is_string: id.is_string() })
 }
 
 fn id_text(id: &Id) -> Cow<'_, str> {
@@ -290,7 +300,7 @@ fn log_retry(posting: &Posting<'_>, report: &Report, delay: Duration) {
     }
     let rpc_id = rpc_id(posting.command);
     let error = report.error.clone().or_else(|| report.status.as_ref().map(ToString::to_string));
-    identified(Level::Debug, posting.command, &rpc_id)
+    identified(Level::Debug, posting, &rpc_id)
         .with("resp_type", posting.body.wire_type())
         .with_some("error", error.as_deref())
         .with("retry_in_ms", millis(delay))
@@ -305,7 +315,8 @@ fn log_report(posting: &Posting<'_>, report: &Report) {
         }
         Delivery::Rejected(_) => (Level::Error, "response rejected by the control plane"),
         Delivery::Exhausted => (Level::Error, "response could not be delivered"),
-        Delivery::Expired => (Level::Info, "response abandoned: the command's deadline has passed"),
+        // The command tells of it.
+        Delivery::Expired => (Level::Debug, "response abandoned: the command's deadline has passed"),
         Delivery::Cancelled => (Level::Info, "response abandoned: the client is stopping"),
     };
     if !enabled(level) {
@@ -317,7 +328,7 @@ fn log_report(posting: &Posting<'_>, report: &Report) {
     let (line, mitigation) =
         (status.map(StatusError::status_line), status.and_then(|s| s.detail.mitigation()));
     let filled = |text: &'_ str| !text.is_empty();
-    let mut event = identified(level, posting.command, &rpc_id)
+    let mut event = identified(level, posting, &rpc_id)
         .with("resp_type", posting.body.wire_type())
         .with("resp_code", posting.code)
         .with("attempts", report.attempts)

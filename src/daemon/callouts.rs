@@ -131,7 +131,9 @@ fn register(registry: &Registry, hosts: &PrivateHosts, entry: &Entry) -> Result<
         oauth::Trust::Own { as_resource: true, .. } => Some(RESOURCE_HOST.to_owned()),
         _ => {
             let exclusion = if private.is_some() { "private-host-registration-disabled" } else { "" };
-            log::info!(target: "harpoon", url = origin.as_str(), source = harpoon::OAUTH, role = entry.role,
+            let label = harpoon::label_of(entry.role, oauth::INDEX);
+            log::info!(target: "harpoon", label = label.as_str(), url = origin.as_str(),
+                source = harpoon::OAUTH, role = entry.role,
                 group = entry.group.as_deref().unwrap_or_default(), exclusion_reason = exclusion;
                 "discovered URL not registered");
             return Err(format!("{origin} is not vouched for by the origin of the MCP server"));

@@ -42,11 +42,7 @@ impl Discovering {
         };
         let Some(main) = main else { return without_thread(Status::unused()) };
         let Binding::Http(binding) = &*main else {
-            let status = Status::disabled(main.transport());
-            if let Some(Conclusion::NotAdvertised(error)) = status.conclusion() {
-                log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
-            }
-            return without_thread(status);
+            return without_thread(Status::disabled(main.transport()));
         };
         let status = Arc::new(Status::pending(binding.url()));
         let reported = Arc::clone(state);
@@ -65,7 +61,13 @@ impl Discovering {
 
     /// Starts the discovery, if there is anything to discover; with a startup wait, after the probe.
     pub(super) fn start(&mut self, startup_wait: Duration, state: &Arc<State>) -> io::Result<()> {
-        let Some(discovery) = self.on_command.clone() else { return Ok(()) };
+        let Some(discovery) = self.on_command.clone() else {
+            if let Some(Conclusion::NotAdvertised(error)) = self.status.conclusion() {
+                log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery is not used");
+                log::debug!(target: "oauth", error = error.as_str(); "oauth discovery server URL is not configured");
+            }
+            return Ok(());
+        };
         let (cancel, state) = (self.cancel.clone(), Arc::clone(state));
         let thread = std::thread::Builder::new().name("oauth".into()).stack_size(STACK_BYTES);
         self.thread = Some(thread.spawn(move || {

@@ -140,23 +140,25 @@ impl Material {
         let polled = |channel: &Channel| is_polled(config, channel);
         let with_routes = config.mcp.bindings.iter().zip(&self.mcp);
         with_routes
-            .filter_map(|(McpBinding { channel, target }, route)| {
+            .filter_map(|(McpBinding { channel, target, protocol_bridge }, route)| {
+                let bridge = *protocol_bridge == Switch::Auto;
                 let polled = polled(channel);
                 let binding = match (target, route) {
                     (McpTarget::Http { url, .. }, Some(route)) if polled => {
-                        let binding = http_binding(channel, url, route, config, cut);
+                        let binding = http_binding((channel, bridge), url, route, config, cut);
                         let binding = match self.outside.as_ref().filter(|_| channel.is_main()) {
                             Some(route) => binding.with_outside(HttpClient::new(route, cut)),
                             None => binding,
                         };
-                        Binding::Http(match &observer {
+                        let binding = match &observer {
                             Some(observer) => binding.with_observer(Arc::clone(observer)),
                             None => binding,
-                        })
+                        };
+                        Binding::Http(binding.shared())
                     }
                     (McpTarget::Http { .. }, _) => return None,
                     (McpTarget::Stdio { command, argv }, _) => {
-                        Binding::Stdio(stdio_binding(channel, command, argv, config, cut))
+                        Binding::Stdio(stdio_binding((channel, bridge), command, argv, config, cut))
                     }
                 };
                 Some(BuiltBinding { channel: channel.clone(), binding: Arc::new(binding), polled })
@@ -169,7 +171,13 @@ fn is_polled(config: &Config, channel: &Channel) -> bool {
     config.control_plane.poll_channels.as_ref().is_none_or(|allowed| allowed.contains(channel))
 }
 
-fn http_binding(channel: &Channel, url: &Url, route: &Route, config: &Config, cut: &Cancel) -> HttpBinding {
+fn http_binding(
+    (channel, bridge): (&Channel, bool),
+    url: &Url,
+    route: &Route,
+    config: &Config,
+    cut: &Cancel,
+) -> HttpBinding {
     let mcp = &config.mcp;
     let target = HttpTarget {
         url: url.clone(),
@@ -179,17 +187,12 @@ fn http_binding(channel: &Channel, url: &Url, route: &Route, config: &Config, cu
     };
     HttpBinding::new(target, HttpClient::new(route, cut))
         .with_cancel(cut)
-        .with_bridge(
-            mcp.protocol_bridge == Switch::Auto,
-            channel.as_str(),
-            mcp.protocol_probe_timeout,
-            mcp.handshake_timeout,
-        )
+        .with_bridge(bridge, channel.as_str(), mcp.protocol_probe_timeout, mcp.handshake_timeout)
         .with_raw_log(config.log.http_raw_unsafe)
 }
 
 fn stdio_binding(
-    channel: &Channel,
+    (channel, bridge): (&Channel, bool),
     command: &str,
     argv: &[String],
     config: &Config,
@@ -201,7 +204,7 @@ fn stdio_binding(
         hidden_variables: config.secret_variables.iter().cloned().chain(own).collect(),
         max_message_bytes: mcp.max_message_bytes,
         lifecycle_care: mcp.stdio_lifecycle == Switch::Auto,
-        bridge: mcp.protocol_bridge == Switch::Auto,
+        bridge,
         probe_window: mcp.protocol_probe_timeout,
         handshake_timeout: mcp.handshake_timeout,
         redactor: Some(redactor(config)),

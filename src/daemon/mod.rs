@@ -163,7 +163,6 @@ impl Daemon {
             .collect();
         // First, since it may refuse: nothing is opened or run for channels that cannot be declared.
         let client = Arc::new(self.client(config, &material)?);
-        routes::log_all(material.routes());
         let main =
             bindings.iter().find(|(channel, _)| channel.is_main()).map(|(_, binding)| Arc::clone(binding));
         let wait = config.mcp.startup_wait_timeout;
@@ -176,6 +175,9 @@ impl Daemon {
         if self.options.listen {
             self.open_listener(config, &material, &built, &harpoon, Arc::clone(discovering.status()))?;
         }
+        // A port that is taken is thus told in one line, with nothing before it.
+        client.announce();
+        routes::log_all(material.routes());
         callouts::announce(&harpoon, config, self.listener.as_ref());
         // Before anything starts: another instance that lives is told by its file.
         if let Some(path) = &config.pid_file {
@@ -274,11 +276,15 @@ impl Daemon {
         self.listener.as_ref().map(Listener::base_url)
     }
 
-    /// Kills every child at once when `force` fires: for a process that is about to end without
-    /// [`Daemon::stop`].
+    /// Kills every child at once when `force` fires, and removes the URL file, which would lead nowhere:
+    /// for a process that is about to end without [`Daemon::stop`].
     pub fn kill_on(&self, force: &Cancel) -> CancelGuard {
         let bindings = self.bindings.clone();
-        force.on_cancel(move || bindings.iter().for_each(|binding| binding.kill()))
+        let url_file = self.listener.as_ref().and_then(Listener::url_file).cloned();
+        force.on_cancel(move || {
+            bindings.iter().for_each(|binding| binding.kill());
+            let _ = url_file.map(|file| file.remove());
+        })
     }
 
     /// Stops: no new poll, running exchanges finish and are posted within the budget, queued commands

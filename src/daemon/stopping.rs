@@ -55,6 +55,9 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     });
     // Not before: a child whose pipes are cut ends, which would be taken for a crash.
     daemon.mcp_cut.cancel();
+    for binding in &daemon.bindings {
+        binding.join();
+    }
     drop(daemon.probing.take());
     drop(daemon.discovering.take());
     // It goes its own way; only its end is noted, should it have come.

@@ -20,6 +20,8 @@ use super::{Observer, Place, Routes};
 const BAD_REQUEST: u16 = 400;
 const NOT_FOUND: u16 = 404;
 const BAD_GATEWAY: u16 = 502;
+/// A failure this close before the deadline is its doing.
+const DEADLINE_SLACK: Duration = Duration::from_millis(50);
 
 /// What all commands meet.
 pub(super) struct Site<'a> {
@@ -105,7 +107,7 @@ fn forward(
     deadline: Deadline,
     reply: &mut Reply<'_>,
 ) {
-    if let Some(place) = &place {
+    if let Some(place) = &mut place {
         place.wait(deadline);
     }
     let mut entered = || {
@@ -122,6 +124,7 @@ fn forward(
             event_headers.get_or_insert_with(|| filter_response_headers(&outcome::event_headers(event.head)));
         reply.notify(event.json, event.head.status, headers, deadline);
     });
+    drop(place);
     let call = message.kind() == Kind::Call;
     let failed = |failure| match call {
         true => outcome::failed_call(message.id(), failure),
@@ -151,7 +154,14 @@ fn conclude(
 ) {
     let failure = match outcome {
         Outcome::Answered(answer) => return answered(command, answer, reply),
-        Outcome::Accepted(head) => return reply.finish((ending.accepted)(head), Some(ending.done)),
+        Outcome::Accepted(head) => {
+            let refused = matches!(command.work, Work::SessionTermination) && !head.is_success();
+            if refused {
+                let trace = Trace::of(command);
+                trace.event(Level::Warn).with("status_code", head.status).emit("session termination refused");
+            }
+            return reply.finish((ending.accepted)(head), Some(ending.done).filter(|_| !refused));
+        }
         // Not asked of the clock alone: a transport may notice its deadline a moment early.
         Outcome::Expired if command.deadline == deadline || command.deadline.is_past() => {
             return reply.silence();
@@ -163,8 +173,14 @@ fn conclude(
             {
                 return reply.finish(listens::ended(id), Some("subscription ended with its connection"));
             }
-            Failure::broken(Source::Timeout, FailureKind::Ttl)
+            let unanswered = matches!(command.work, Work::SessionTermination);
+            // There is no payload that could tell this from any other silence of the server.
+            let kind = if unanswered { FailureKind::Timeout } else { FailureKind::Ttl };
+            Failure::broken(Source::Timeout, kind)
         }
+        // Its connector does not listen any more. Without a deadline, nothing else would ever end it.
+        Outcome::Withdrawn if command.deadline != Deadline::NEVER => return reply.withdraw(),
+        Outcome::Withdrawn => Failure::broken(Source::ClientInternal, FailureKind::Canceled),
         Outcome::Failed(failure) => failure,
     };
     let classified = outcome::classify(&failure);
@@ -206,7 +222,10 @@ fn discover(command: &Command, discovery: Option<&Discovery>, reply: &mut Reply<
         Some(discovery) => discovery.answer(command.deadline),
         None => oauth::Answer::NotAdvertised("an MCP server on stdio has no OAuth metadata".to_owned()),
     };
-    if command.deadline.is_past() {
+    // What ends with the deadline may notice it a moment early.
+    let failed = matches!(answer, oauth::Answer::Failed(_));
+    let left = command.deadline.remaining();
+    if left.is_some_and(|left| left.is_zero() || (failed && left <= DEADLINE_SLACK)) {
         return reply.silence();
     }
     let (response, success) = match answer {

@@ -15,7 +15,7 @@ use crate::control_plane::{Command, CommandSink, Stopped};
 use crate::ids::Channel;
 use crate::net::Cancel;
 
-use super::place::{Line, Place};
+use super::place::{Line, Openings, Place};
 
 /// Permits beyond the capacity: a permit whose command expired stays until a worker takes it.
 const SPARE_PERMITS: usize = 1024;
@@ -43,6 +43,7 @@ struct State {
     shares: Shares,
     /// Of the channels whose commands must enter their transport in order.
     lines: Vec<(Channel, Arc<Line>)>,
+    openings: Openings,
     /// Workers in [`Queue::take`].
     idle: usize,
     /// `None` once the queue is closed.
@@ -83,7 +84,8 @@ impl Queue {
         // A single channel needs no accounting: it may hold every worker.
         let running = if running.len() > 1 { running } else { Vec::new() };
         let shares = Shares { shared_free: workers.saturating_sub(running.len()), running };
-        let state = State { waiting: VecDeque::new(), shares, lines, idle: 0, permits: Some(permits) };
+        let (waiting, openings) = (VecDeque::new(), Openings::default());
+        let state = State { waiting, shares, lines, openings, idle: 0, permits: Some(permits) };
         Queue { shared: Arc::new(Shared { capacity, state: Mutex::new(state), wakeups, freed: bounded(1) }) }
     }
 
@@ -197,9 +199,12 @@ impl Queue {
         commands
     }
 
-    fn given_out(&self, state: MutexGuard<'_, State>, command: Command) -> Taken {
+    fn given_out(&self, mut state: MutexGuard<'_, State>, command: Command) -> Taken {
         let line = state.lines.iter().find(|(channel, _)| *channel == command.channel);
-        let place = line.map(|(_, line)| line.queue_up());
+        let place = match line {
+            Some((_, line)) => Some(line.queue_up()),
+            None => state.openings.place_of(&command),
+        };
         let nobody_waits = state.idle == 0 && state.permits.is_some();
         drop(state);
         let _ = self.shared.freed.0.try_send(());

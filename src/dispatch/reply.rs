@@ -6,7 +6,7 @@ use crate::control_plane::{Command, Delivery, Posting, ResponseBody, Work, filte
 use crate::net::{Deadline, HeaderList};
 
 use super::outcome::Response;
-use super::trace::Trace;
+use super::trace::{SESSION_ID, Trace};
 use super::{Delivered, Observer, Poster};
 
 /// Where the responses of one command go. Notifications first, then one terminal response; after
@@ -48,6 +48,15 @@ impl<'a> Reply<'a> {
             .emit("command response deadline reached; dropping without posting a response");
     }
 
+    /// Ends the command in silence: its connector has cancelled it, so that its deadline passes without an
+    /// answer.
+    pub(super) fn withdraw(&mut self) {
+        self.ended = true;
+        Trace::of(self.command)
+            .event(Level::Info)
+            .emit("command cancelled by its connector; dropping without posting a response");
+    }
+
     /// Posts a notification, best effort: after the first that is not delivered none is posted any more.
     /// `headers` are the filtered ones of the enclosing reply.
     pub(super) fn notify(&mut self, json: &str, code: u16, headers: &HeaderList, deadline: Deadline) {
@@ -63,9 +72,14 @@ impl<'a> Reply<'a> {
         });
         if !delivery.is_delivered() {
             self.notifications_broken = true;
-            let expected = matches!(delivery, Delivery::Expired | Delivery::Cancelled);
+            let level = match delivery {
+                // The command tells of its own end.
+                Delivery::Expired => Level::Debug,
+                Delivery::Cancelled => Level::Warn,
+                _ => Level::Error,
+            };
             Trace::of(self.command)
-                .event(if expected { Level::Warn } else { Level::Error })
+                .event(level)
                 .with("delivery", delivery.label())
                 .emit("notification not delivered; skipping further notifications of this command");
         }
@@ -89,13 +103,9 @@ impl<'a> Reply<'a> {
         // Those of a document are its server's; who found it has dropped what belongs to the connection.
         let whole = headers.is_empty() || matches!(body, ResponseBody::OauthDiscovery(_));
         let headers = if whole { headers } else { filter_response_headers(&headers) };
-        let delivery = self.poster.post(&Posting {
-            command: self.command,
-            body: &body,
-            code,
-            headers: &headers,
-            deadline: self.command.deadline.earliest(self.limit),
-        });
+        let deadline = self.command.deadline.earliest(self.limit);
+        let posting = Posting { command: self.command, body: &body, code, headers: &headers, deadline };
+        let delivery = self.poster.post(&posting);
         // Not before: should posting panic, the command must still be answered.
         self.ended = true;
         match delivery {
@@ -110,6 +120,7 @@ impl<'a> Reply<'a> {
                     && log::log_enabled!(target: "dispatcher", level)
                 {
                     Trace::of(self.command)
+                        .or_session(headers.get(SESSION_ID))
                         .event(level)
                         .with_some("rpc_method", kind_and_method(&self.command.work).1)
                         .with("status_code", code)
@@ -117,10 +128,12 @@ impl<'a> Reply<'a> {
                         .emit(message);
                 }
             }
-            Delivery::Expired if self.command.deadline.is_past() => Trace::of(self.command)
+            // Perhaps before that moment: no attempt would have fitted in any more.
+            Delivery::Expired if deadline == self.command.deadline => Trace::of(self.command)
                 .event(Level::Info)
                 .emit("command response deadline reached while its response was being posted"),
             delivery => Trace::of(self.command)
+                .or_session(headers.get(SESSION_ID))
                 .event(Level::Error)
                 .with("status_code", code)
                 .with("delivery", delivery.label())

@@ -15,7 +15,7 @@ use super::outcome::{self, Classified};
 /// This room's component.
 const TARGET: &str = "dispatcher";
 /// Names the session that a reply opens.
-const SESSION_ID: &str = "Mcp-Session-Id";
+pub(super) const SESSION_ID: &str = "Mcp-Session-Id";
 /// Longest shown name that a peer chose.
 const SHOWN_CHARS: usize = 128;
 

@@ -114,11 +114,15 @@ impl Registry {
     }
 }
 
-/// `oauth-ROLE-INDEX` in the form of a label.
 fn base_label(found: &Discovered) -> String {
-    let wanted = match found.role.trim() {
-        "" => format!("oauth-{}", found.index),
-        role => format!("oauth-{role}-{}", found.index),
+    label_of(&found.role, found.index)
+}
+
+/// The label of a discovered URL: `oauth-ROLE-INDEX`, as far as a label can spell it.
+pub fn label_of(role: &str, index: usize) -> String {
+    let wanted = match role.trim() {
+        "" => format!("oauth-{index}"),
+        role => format!("oauth-{role}-{index}"),
     };
     let mut label = String::new();
     let mut in_run = false;

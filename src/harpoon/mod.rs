@@ -23,7 +23,7 @@ pub mod views;
 
 pub use binding::InProcess;
 pub use call::{Bounds, Ways};
-pub use discovered::{Discovered, OAUTH, Registration};
+pub use discovered::{Discovered, OAUTH, Registration, label_of};
 pub use history::{Call, History, MAX_CALLS, Payload};
 pub use hosts::PrivateHosts;
 pub use registry::{MAX_TARGETS, NewTarget, Registry, Rejected, Target};

@@ -11,6 +11,7 @@ use super::call::{self, Ask, Bounds, Progress, Reply, Trouble, Ways};
 use super::history::{Call, History, Payload};
 use super::registry::{Registry, Target};
 use super::{OAUTH, Observer, UNKNOWN_LABEL, headers, rewrite, schema};
+use crate::control_plane::event::List;
 use crate::jsonrpc::json_string;
 use crate::net::{Cancel, Deadline, base64};
 
@@ -212,7 +213,7 @@ fn log_dropped(target: &Target, progress: &Progress) {
     let classes: Vec<&str> = dropped.classes.iter().copied().collect();
     log::info!(target: "harpoon", label = target.label.as_str(), target_label = target.label.as_str(),
         dropped_header_count = dropped.dropped,
-        dropped_header_classifications = classes.join(",").as_str(); "headers dropped");
+        dropped_header_classifications:% = List(&classes); "headers dropped");
 }
 
 fn log_end(

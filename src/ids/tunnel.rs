@@ -40,7 +40,8 @@ impl fmt::Display for InvalidTunnelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "invalid tunnel ID {:?}: it is {PREFIX} followed by {SUFFIX_CHARS} lowercase letters or digits",
+            "invalid tunnel ID {:?}: it must match ^{PREFIX}[a-z0-9]{{{SUFFIX_CHARS}}}$, \
+             {PREFIX} followed by {SUFFIX_CHARS} lowercase letters or digits",
             self.0
         )
     }

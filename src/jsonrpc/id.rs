@@ -5,10 +5,13 @@ use std::hash::{Hash, Hasher};
 use serde_json::value::RawValue;
 
 /// A request id as it was spelled: a JSON string or number. Two ids are equal when type and value
-/// are equal, so `"a"` equals `"\u0061"`, and `1` differs from `"1"`. Numbers compare by spelling:
-/// a peer echoes what it was sent.
+/// are equal, so `"a"` equals `"\u0061"`, `1` equals `1.0`, and `1` differs from `"1"`. Integers compare
+/// by spelling, however large: a peer echoes what it was sent.
 #[derive(Clone, Debug)]
 pub struct Id(Box<str>);
+
+/// Every integer below is a double of its own.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
 impl Id {
     /// Takes a JSON string or number; `None` for any other value.
@@ -31,13 +34,22 @@ impl Id {
         self.0.starts_with('"')
     }
 
-    /// The text to compare: strings without escapes, numbers as spelled.
+    /// The text to compare: strings without escapes, numbers that are not spelled as integers by value.
     fn comparable(&self) -> std::borrow::Cow<'_, str> {
         if self.is_string()
             && self.0.contains('\\')
             && let Ok(text) = serde_json::from_str::<String>(&self.0)
         {
             return std::borrow::Cow::Owned(format!("\"{text}\""));
+        }
+        if !self.is_string()
+            && (self.0.contains(['.', 'e', 'E']) || &*self.0 == "-0")
+            && let Ok(value) = self.0.parse::<f64>()
+        {
+            let is_exact = value.fract() == 0.0 && value.abs() < EXACT_BELOW;
+            let text =
+                if is_exact { (value as i64).to_string() } else { format!("bits {}", value.to_bits()) };
+            return std::borrow::Cow::Owned(text);
         }
         std::borrow::Cow::Borrowed(&self.0)
     }
@@ -77,6 +89,14 @@ mod tests {
         assert_ne!(id("1"), id("\"1\""));
         assert_eq!(id(r#""a""#), id(r#""\u0061""#));
         assert_ne!(id("9007199254740993"), id("9007199254740992"));
+        for (one, other) in
+            [("1", "1.0"), ("1e2", "100.0"), ("-0", "0"), ("1.50", "15E-1"), ("1e30", "1.0e30")]
+        {
+            assert_eq!(id(one), id(other));
+        }
+        for (one, other) in [("1.5", "1"), ("1.0", "\"1.0\""), ("9007199254740993.0", "9007199254740993")] {
+            assert_ne!(id(one), id(other));
+        }
         assert!(Id::from_json("null").is_none() && Id::from_json("true").is_none());
     }
 }

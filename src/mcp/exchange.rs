@@ -55,11 +55,18 @@ pub enum Outcome {
     Failed(Failure),
     /// The exchange's deadline passed first.
     Expired,
+    /// The connector took its call back; nobody waits for an answer.
+    Withdrawn,
 }
 
 impl Head {
     /// A status without headers.
     pub fn bare(status: u16) -> Head {
         Head { status, headers: HeaderList::new() }
+    }
+
+    /// Whether the status is a 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
     }
 }

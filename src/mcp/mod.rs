@@ -26,7 +26,7 @@ use crate::net::{Deadline, HeaderList};
 #[allow(clippy::large_enum_variant, reason = "one value a channel, made once")]
 pub enum Binding {
     /// Streamable HTTP.
-    Http(http::HttpBinding),
+    Http(std::sync::Arc<http::HttpBinding>),
     /// A child process that speaks newline-delimited JSON.
     Stdio(stdio::StdioBinding),
     /// A server of our own in this process.
@@ -154,6 +154,13 @@ impl Binding {
             Binding::InMemory(_) => None,
             #[cfg(test)]
             Binding::Scripted(_) => None,
+        }
+    }
+
+    /// Waits for threads of its own that may still run; call it when everything is cut.
+    pub fn join(&self) {
+        if let Binding::Http(binding) = self {
+            binding.join_threads();
         }
     }
 

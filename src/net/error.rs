@@ -27,7 +27,7 @@ pub enum Cause {
     ProxyRefused(u16),
     /// The peer closed its reading side (`EPIPE`).
     ClosedPipe,
-    /// The peer closed before any byte of the reply.
+    /// The peer closed before any byte of the reply, in the TLS handshake perhaps.
     Eof,
     /// The peer closed in the middle of the reply.
     UnexpectedEof,

@@ -33,7 +33,7 @@ pub use self::deadline::Deadline;
 pub(crate) use self::digest::{hex_sha256, sha256};
 pub use self::error::{Cause, Error};
 pub use self::headers::HeaderList;
-pub use self::http::{Body, HttpClient, Request, Response};
+pub use self::http::{Body, Cut, HttpClient, Request, Response};
 pub use self::origin::Origin;
 pub use self::proxy::{
     Decision, EnvironmentProxies, ProxyIdentity, ProxyKind, ProxyPolicy, ProxyUrl, ProxyUrlError,

@@ -23,8 +23,6 @@ const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// First and longest pause before a failed discovery is repeated.
 const REPEAT_PAUSE: Duration = Duration::from_secs(3);
 const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(15);
-/// Longest part of a command's time that is kept for posting its answer: a fifth of it, or this.
-const POSTING_TIME: Duration = Duration::from_secs(1);
 
 /// Headers of a reply that belong to its connection or to its encoding, or that are secrets of the
 /// server's: they mean nothing where the document goes.
@@ -122,14 +120,10 @@ impl Discovery {
         }
     }
 
-    /// Discovers for a command that must be answered by `deadline`. A success puts an end to a failure of
-    /// the discovery at the start.
+    /// Discovers for a command whose answer is of no use after `deadline`. A success puts an end to a
+    /// failure of the discovery at the start.
     pub fn answer(&self, deadline: Deadline) -> Answer {
-        let time = match deadline.remaining() {
-            Some(left) => OVERALL_TIME.min(left - POSTING_TIME.min(left / 5)),
-            None => OVERALL_TIME,
-        };
-        let Some((report, registration)) = self.run(Deadline::after(time)) else {
+        let Some((report, registration)) = self.run(Deadline::after(OVERALL_TIME).earliest(deadline)) else {
             return Answer::Failed("OAuth discovery is not possible here".to_owned());
         };
         let conclusion = Conclusion::of(&report);
@@ -223,7 +217,7 @@ fn log_end(report: &Report, conclusion: &Conclusion, pause: Duration) {
         }
         Conclusion::Found => {
             let source = report.selected().map(|selected| selected.source.label()).unwrap_or_default();
-            log::info!(target: "oauth", source; "OAuth metadata discovered");
+            log::info!(target: "oauth", source; "OAuth discovery ProtectedResourceMetaData fetched");
         }
     }
 }

@@ -18,8 +18,8 @@ pub use known::KnownSecrets;
 pub use message::{http_message, payload};
 pub use process::{arguments, environment};
 pub use text::{known_values, text};
-pub use urls::{origin, snapshot, urls_to_origins};
-pub use values::{admin_json, document};
+pub use urls::{origin, snapshot, urls_to_origins, without_credentials};
+pub use values::{admin_json, calls_json, document};
 
 /// What stands where something was hidden.
 pub const REDACTED: &str = "[REDACTED]";

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{REDACTED, text};
+use super::{REDACTED, keys, text};
 
 /// Path segments behind which a secret stands.
 const KEY_SEGMENTS: &[&str] = &[
@@ -64,6 +64,35 @@ pub fn snapshot(string: &str) -> String {
             !hidden && KEY_SEGMENTS.contains(&decoded.to_lowercase().replace(['-', '.'], "_").as_str());
     }
     shown
+}
+
+/// A string as the local API shows it where what is called is the point: an absolute URL whole but for
+/// its credentials, of anything else the redacted text.
+pub fn without_credentials(string: &str) -> String {
+    let Some(Parts { scheme, host, path }) = parts(string) else { return text(string).into_owned() };
+    let behind = &string[scheme.len() + 3..];
+    let authority = &behind[..behind.find(['/', '?', '#']).unwrap_or(behind.len())];
+    let masked = if authority.len() > host.len() { "[REDACTED]@" } else { "" };
+    let mut shown = format!("{scheme}://{masked}{host}{path}");
+    let mut parameters = &behind[authority.len() + path.len()..];
+    if let Some(query) = parameters.strip_prefix('?') {
+        shown.push('?');
+        parameters = query;
+    }
+    for piece in parameters.split_inclusive(['&', '#']) {
+        let end = piece.trim_end_matches(['&', '#']).len();
+        match piece[..end].split_once('=') {
+            Some((name, _)) if is_secret_parameter(name) => {
+                let _ = write!(shown, "{name}={REDACTED}{}", &piece[end..]);
+            }
+            _ => shown.push_str(piece),
+        }
+    }
+    text(&shown).into_owned()
+}
+
+fn is_secret_parameter(name: &str) -> bool {
+    keys::is_sensitive_setting(name) || KEY_SEGMENTS.contains(&name.to_lowercase().as_str())
 }
 
 fn is_secret_segment(segment: &str) -> bool {
@@ -150,6 +179,26 @@ mod tests {
             ("file:///etc/x", "file:///etc/x"),
         ] {
             assert_eq!(snapshot(input), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn what_is_called_is_shown_whole_but_for_its_credentials() {
+        for (input, expected) in [
+            ("https://h/a//b?c=d&e=%2F#f", "https://h/a//b?c=d&e=%2F#f"),
+            ("https://h/oauth/token/v2?x", "https://h/oauth/token/v2?x"),
+            ("https://h", "https://h"),
+            ("https://u:p@h:1/x?y", "https://[REDACTED]@h:1/x?y"),
+            ("https://u@h?a=b", "https://[REDACTED]@h?a=b"),
+            ("https://h/?key=k&a=b#token=t", "https://h/?key=[REDACTED]&a=b#token=[REDACTED]"),
+            ("https://h/?Client-Secret=s&a", "https://h/?Client-Secret=[REDACTED]&a"),
+            ("https://h/?token=a?b/c=d&e", "https://h/?token=[REDACTED]&e"),
+            ("https://h/?code=4711abc", "https://h/?code=[REDACTED]"),
+            ("https://h/sk-0123456789abc", "https://h/sk-REDACTED"),
+            ("see https://u:p@h/x", "see https://[REDACTED]@h/x"),
+            ("{\"password\":\"x\"}", "{\"password\":\"[REDACTED]\"}"),
+        ] {
+            assert_eq!(without_credentials(input), expected, "{input}");
         }
     }
 

@@ -2,19 +2,28 @@
 
 use serde_json::Value;
 
-use super::{REDACTED, keys, snapshot};
+use super::{REDACTED, keys, snapshot, without_credentials};
 
 /// A JSON value of the local API: secrets by their names, strings like [`snapshot`].
 pub fn admin_json(value: &mut Value) {
+    hide(value, snapshot);
+}
+
+/// The same where it matters what exactly is called: strings like [`without_credentials`].
+pub fn calls_json(value: &mut Value) {
+    hide(value, without_credentials);
+}
+
+fn hide(value: &mut Value, shown: fn(&str) -> String) {
     match value {
-        Value::String(string) => *string = snapshot(string),
-        Value::Array(items) => items.iter_mut().for_each(admin_json),
+        Value::String(string) => *string = shown(string),
+        Value::Array(items) => items.iter_mut().for_each(|item| hide(item, shown)),
         Value::Object(members) => {
             for (name, member) in members {
                 if keys::is_sensitive_key(name) {
                     *member = Value::String(REDACTED.to_owned());
                 } else {
-                    admin_json(member);
+                    hide(member, shown);
                 }
             }
         }

@@ -284,19 +284,19 @@ fn bind_ingress(at: &ListenAt) -> io::Result<Bound> {
         ListenAt::Unix(path) => path.parent().map_or(Ok(()), std::fs::create_dir_all),
         ListenAt::Tcp(_) => Ok(()),
     };
-    made.and_then(|()| Bound::bind(at, None)).map_err(|error| named(&what, &error))
+    made.and_then(|()| Bound::bind(at)).map_err(|error| named(&what, &error))
 }
 
 fn bind_client(listener: &ClientListener) -> io::Result<(Bound, Option<PrivateDirectory>, Option<String>)> {
     let tcp = |address: SocketAddr| {
-        Bound::bind(&ListenAt::Tcp(address), None)
+        Bound::bind(&ListenAt::Tcp(address))
             .map_err(|error| named(&format!("listen on {address} for the tunnel client"), &error))
     };
     match listener {
         ClientListener::Tcp(address) => Ok((tcp(*address)?, None, None)),
         ClientListener::PrivateUnix => {
             let private = PrivateDirectory::create().and_then(|directory| {
-                let bound = Bound::bind(&ListenAt::Unix(directory.0.join(CONTROL_SOCKET)), None)?;
+                let bound = Bound::bind(&ListenAt::Unix(directory.0.join(CONTROL_SOCKET)))?;
                 Ok((bound, directory))
             });
             match private {

@@ -84,10 +84,13 @@ impl Standalone {
         let (mut bound, mut identities, mut listening) = (Vec::new(), Vec::new(), Vec::new());
         for listener in config.listeners {
             let identity = listener.tls.map(Identity::load).transpose()?.map(Arc::new);
-            identities.extend(identity.clone());
+            let mut socket =
+                Bound::bind(&listener.at).map_err(|error| StartError::Listen(listener.at, error))?;
             let tls = identity.is_some();
-            let socket = Bound::bind(&listener.at, identity)
-                .map_err(|error| StartError::Listen(listener.at, error))?;
+            if let Some(identity) = identity {
+                identities.push(Arc::clone(&identity));
+                socket = socket.secured_by(identity);
+            }
             listening.push(Listening { at: socket.at.clone(), tls });
             bound.push(socket);
         }

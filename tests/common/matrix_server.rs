@@ -41,7 +41,7 @@ pub const FRAMING: &[Row] = &[
         soon("502 transport_closed/unexpected_eof|502 transport_closed/connection_reset", "502", "502"),
     ),
     ("reset", soon(RESET, "502", "502")),
-    ("stall", wants(TTL, "silence", "504", "504")),
+    ("stall", wants(TTL, "silence", "504", "502")),
     ("garbage", soon(PROTOCOL, "502", "502")),
     ("half-head", soon("502 transport_closed/eof|502 transport_closed/unexpected_eof", "502", "502")),
     ("endless-head", soon(PROTOCOL, "502", "502")),

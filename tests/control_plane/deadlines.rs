@@ -139,6 +139,14 @@ fn no_attempt_starts_once_the_deadline_is_sure_to_pass_before_and_the_worker_is_
     rig.plane.wait_answers(&["next"]);
     assert!(start.elapsed() < Duration::from_secs(20));
     assert_eq!(rig.plane.responses_to("late").len(), 1);
+    let told: Vec<_> = events(&rig.client)
+        .into_iter()
+        .filter(|event| event["request_id"] == "late" && event["level"] != "DEBUG")
+        .collect();
+    assert!(
+        told.len() == 1 && told[0]["level"] == "INFO" && is_expiry(told[0]["msg"].as_str().unwrap()),
+        "expiry is one line, and no failure: {told:?}"
+    );
 }
 
 #[test]

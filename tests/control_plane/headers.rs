@@ -182,10 +182,10 @@ fn poll_channels_are_sent_sorted_and_none_are_sent_by_default() {
 }
 
 #[test]
-fn white_space_around_the_tunnel_id_and_a_line_break_after_the_key_are_trimmed() {
+fn white_space_around_the_tunnel_id_and_the_key_is_trimmed() {
     let (plane, mcp) = (ControlPlane::start(), McpServer::by_tool_name());
     let id = format!(" {TUNNEL_ID}\n");
-    let key = format!("{}\n", crate::common::API_KEY);
+    let key = format!(" {}\t\n", crate::common::API_KEY);
     let _client =
         start(&plane, &mcp, &["--control-plane.tunnel-id", &id], &[("CONTROL_PLANE_API_KEY", &key)]);
     for seen in all_kinds(&plane) {

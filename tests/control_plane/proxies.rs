@@ -1,5 +1,7 @@
 //! Which proxy requests go through, and what is told of it.
 
+use std::os::unix::net::UnixListener;
+
 use crate::authority::Authority;
 use crate::common::control_plane::{ControlPlane, call};
 use crate::common::eventually;
@@ -179,4 +181,18 @@ fn requests_to_loopback_do_not_use_the_environments_proxy() {
     let dead = "http://127.0.0.1:9";
     let _client = client(&plane.base_url(), &[], &[("HTTP_PROXY", dead), ("http_proxy", dead)]);
     assert!(plane.wait_polls(1)[0].asked_through_proxy.is_none());
+}
+
+#[test]
+fn no_variable_sends_the_control_planes_requests_to_a_socket() {
+    let plane = ControlPlane::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("plane");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let variable = ("TUNNEL_INTEGRATION_TUNNEL_SERVICE_SOCKET_PATH", path.to_str().unwrap());
+    let _client = client(&plane.base_url(), &[], &[variable]);
+    plane.send(&[call("r", "echo", "")]);
+    plane.wait_answers(&["r"]);
+    assert!(listener.accept().is_err(), "the key belongs to the host of the base URL alone");
 }

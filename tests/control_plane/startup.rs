@@ -47,7 +47,9 @@ fn wrong_tunnel_ids_are_quoted_and_a_missing_one_is_asked_for() {
     for id in [short, &upper, &long, "tunnel_", "../../etc", "0123456789abcdef0123456789abcdef"] {
         let output = refused(&["--control-plane.tunnel-id", id], &[]);
         assert!(output.contains("invalid tunnel ID") && output.contains(id), "{id}: {output}");
-        assert!(output.contains("32 lowercase letters or digits"), "{output}");
+        for part in ["^tunnel_[a-z0-9]{32}$", "32 lowercase letters or digits"] {
+            assert!(output.contains(part), "{output}");
+        }
     }
     for id in ["", "  "] {
         let output = refused(&[], &[("CONTROL_PLANE_TUNNEL_ID", id)]);
@@ -62,7 +64,7 @@ fn a_malformed_key_is_refused_and_no_part_of_it_is_shown() {
     for (key, parts) in [
         ("sk-hidden one", ["sk-hidden", "one"]),
         ("\"sk-hidden\"", ["sk-hidden", "hidden"]),
-        (" sk-hidden", ["sk-hidden", "hidden"]),
+        (" sk-hidden- -one", ["sk-hidden", "-one"]),
         ("sk-hidden\tx1y2z3", ["sk-hidden", "x1y2z3"]),
         ("sk-hidden\nx1y2z3", ["sk-hidden", "x1y2z3"]),
         ("env:HIDDEN_NAME.x1y2z3", ["HIDDEN_NAME", "x1y2z3"]),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::rig::{Reply, Site, base, failure_of, target};
-use crate::common::process::run_to_its_end;
+use crate::common::process::{client_binary, run_to_its_end};
 
 /// What a redirect to `location` comes to.
 #[derive(Clone, Copy)]
@@ -282,6 +282,58 @@ fn a_name_that_stands_for_the_hosts_own_surroundings_is_not_dialled() {
         assert_eq!(text, format!("label {label}: request failed"));
     }
     assert_eq!(server.connections(), 0);
+}
+
+/// Runs what follows with the file `$0` in the place of the host's own table of names.
+const WITH_HOSTS: &str = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+
+#[test]
+fn a_name_that_moves_to_the_hosts_own_surroundings_is_not_followed_there() {
+    let table = tempfile::NamedTempFile::new().unwrap();
+    let path = table.path().to_str().unwrap();
+    let within = ["unshare", "-Urm", "sh", "-c", WITH_HOSTS, path];
+    let tried = std::process::Command::new(within[0]).args(&within[1..]).arg("true").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        // Not every kernel lets everybody have a table of names of their own.
+        return;
+    }
+    let server = target(|_| Reply::ok("reached"));
+    let port = base(&server).rsplit(':').next().unwrap().to_owned();
+    let entry = format!("label=abc,url=http://moving.example:{port}/");
+    let site = Site::bare_through(
+        &[&within[..], &[client_binary()]].concat(),
+        &["--harpoon.allow-plaintext-http", "--harpoon.target", &entry],
+        &[],
+    );
+    site.rpc("initialize", json!({"protocolVersion": "2025-06-18"}));
+    let call = || {
+        let arguments = json!({"label": "abc", "method": "GET", "timeout_ms": 5000});
+        let answer = site.tool("call_target", arguments);
+        match answer["result"]["isError"].is_null() {
+            true => "reached".to_owned(),
+            false => failure_of(&answer),
+        }
+    };
+    for (addresses, outcome) in [
+        (&["127.0.0.1"][..], "reached"),
+        (&["169.254.169.254"], "label abc: request failed"),
+        (&["0.0.0.0"], "label abc: request failed"),
+        (&["::"], "label abc: request failed"),
+        (&["::ffff:169.254.169.254"], "label abc: request failed"),
+        (&["fe80::1"], "label abc: request failed"),
+        (&["224.0.0.1"], "label abc: request failed"),
+        // Of several addresses only those of servers are asked.
+        (&["0.0.0.0", "127.0.0.1"], "reached"),
+        (&["127.0.0.1"], "reached"),
+    ] {
+        let before = server.connections();
+        let lines: Vec<String> =
+            addresses.iter().map(|address| format!("{address} moving.example\n")).collect();
+        std::fs::write(path, lines.concat()).unwrap();
+        assert_eq!(call(), outcome, "{addresses:?}");
+        let reached = usize::from(outcome == "reached");
+        assert_eq!(server.connections() - before, reached, "{addresses:?}");
+    }
 }
 
 #[test]

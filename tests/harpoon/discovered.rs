@@ -108,3 +108,107 @@ fn a_plain_server_brings_none_unless_that_is_allowed_and_never_one_of_another_or
     assert!(!plain.iter().any(|label| label.contains("token-endpoint")), "{plain:?}");
     assert_eq!(private.connections(), 0);
 }
+
+/// What a call of `label` on the harpoon channel says.
+fn ask(plane: &ControlPlane, id: &str, method: &str, params: Value) -> Value {
+    let json = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
+    plane.send(&[control_plane::message(id, &json, r#","channel":"harpoon""#)]);
+    plane.wait_answers(&[id])[0].json()["resp_json"].clone()
+}
+
+#[test]
+fn documents_name_targets_by_what_their_members_are_for() {
+    // One URL in many roles; the host is spelled in another way than the endpoint's.
+    let mcp = target(|request| {
+        let port = request.header("Host").unwrap().rsplit(':').next().unwrap().to_owned();
+        let (own, loud) = (format!("http://localhost:{port}"), format!("http://LOCALHOST:{port}"));
+        match request.path.as_str() {
+            "/.well-known/oauth-protected-resource/mcp" => Reply::ok(
+                json!({"resource": format!("{own}/mcp"), "authorization_servers": [own], "n": 1}).to_string(),
+            ),
+            "/.well-known/oauth-authorization-server" => Reply::ok(
+                json!({"issuer": own, "token_endpoint": format!("{loud}/oauth//token"),
+                    "introspection_endpoint": own, "revocation_endpoint": format!("{own}/revoke"),
+                    "registration_endpoint": format!("{own}/register"),
+                    "authorization_endpoint": format!("{own}/authorize")})
+                .to_string(),
+            )
+            .with("Content-Type", "application/json"),
+            "/register" => Reply::ok("{ \"client_id\" : 12345678901234567890 }"),
+            _ => Reply { status: 405, ..Reply::ok("") },
+        }
+    });
+    let port = base(&mcp).rsplit(':').next().unwrap().to_owned();
+    let url = format!("http://localhost:{port}/mcp");
+    let plane = ControlPlane::start();
+    let arguments = ["--mcp.server-url", &url, "--harpoon.allow-plaintext-http"];
+    let client = Client::start(&plane.base_url(), &arguments);
+    eventually("the targets are there", || labels(&client).len() == 9);
+    ask(&plane, "init", "initialize", json!({"protocolVersion": "2025-06-18"}));
+    let body = |label: &str, method: &str| {
+        let params = json!({"name": "call_target", "arguments": {"label": label, "method": method}});
+        let answer = ask(&plane, label, "tools/call", params);
+        super::rig::text_of(&answer["result"]["structuredContent"])
+    };
+    let server: Value = serde_json::from_str(&body("oauth-auth-server-metadata-0", "GET")).unwrap();
+    let expected = json!({"issuer": "harpoon://oauth-issuer-0",
+        "token_endpoint": "harpoon://oauth-token-endpoint-0",
+        "introspection_endpoint": "harpoon://oauth-introspection-endpoint-0",
+        "revocation_endpoint": "harpoon://oauth-revocation-endpoint-0",
+        "registration_endpoint": "harpoon://oauth-registration-endpoint-0",
+        "authorization_endpoint": format!("http://localhost:{port}/authorize")});
+    assert_eq!(server, expected);
+    let resource: Value = serde_json::from_str(&body("oauth-prmd-source-0", "GET")).unwrap();
+    let servers = json!(["harpoon://oauth-prmd-auth-server-0"]);
+    assert_eq!(resource, json!({"resource": url, "authorization_servers": servers, "n": 1}));
+    let untouched = "{ \"client_id\" : 12345678901234567890 }";
+    assert_eq!(body("oauth-registration-endpoint-0", "POST"), untouched, "byte for byte");
+
+    let audience = |label: &str| {
+        let params = json!({"name": "get_oauth_target_audience", "arguments": {"label": label}});
+        ask(&plane, &format!("aud-{label}"), "tools/call", params)
+    };
+    let token = audience("oauth-token-endpoint-0");
+    let spelled = format!("http://LOCALHOST:{port}/oauth//token");
+    assert_eq!(token["result"]["structuredContent"], json!({"audience": spelled}));
+    assert_eq!(
+        super::rig::failure_of(&audience("oauth-registration-endpoint-0")),
+        "label oauth-registration-endpoint-0: target is not an OAuth token endpoint"
+    );
+}
+
+#[test]
+fn a_token_endpoint_with_user_info_or_a_fragment_is_no_audience() {
+    for [before, after] in [["user:hunter2@", "/token"], ["", "/token#hunter2"]] {
+        let mcp = target(move |request| {
+            let host = request.header("Host").unwrap();
+            match request.path.as_str() {
+                "/.well-known/oauth-protected-resource/mcp" => Reply::ok(
+                    json!({"resource": format!("http://{host}/mcp"),
+                        "authorization_servers": [format!("http://{host}")]})
+                    .to_string(),
+                ),
+                "/.well-known/oauth-authorization-server" => Reply::ok(
+                    json!({"issuer": format!("http://{host}"),
+                        "token_endpoint": format!("http://{before}{host}{after}")})
+                    .to_string(),
+                )
+                .with("Content-Type", "application/json"),
+                _ => Reply { status: 405, ..Reply::ok("") },
+            }
+        });
+        let plane = ControlPlane::start();
+        let arguments = ["--mcp.server-url", &mcp.url(), "--harpoon.allow-plaintext-http"];
+        let client = Client::start(&plane.base_url(), &arguments);
+        eventually("the targets are there", || labels(&client).len() == 6);
+        ask(&plane, "init", "initialize", json!({"protocolVersion": "2025-06-18"}));
+        let params =
+            json!({"name": "get_oauth_target_audience", "arguments": {"label": "oauth-token-endpoint-0"}});
+        let answer = ask(&plane, "aud", "tools/call", params);
+        assert_eq!(
+            super::rig::failure_of(&answer),
+            "label oauth-token-endpoint-0: target URL cannot be used as an OAuth audience"
+        );
+        assert!(!answer.to_string().contains("hunter2"));
+    }
+}

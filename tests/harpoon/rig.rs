@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::common::control_plane::{self, ControlPlane};
 use crate::common::http::{self, Request};
 use crate::common::mcp_server::{McpServer, Next};
-use crate::common::process::Client;
+use crate::common::process::{Client, client_binary};
 
 pub struct Site {
     // In this order: the client goes before what it talks to.
@@ -90,11 +90,17 @@ impl Site {
     }
 
     pub fn bare_with(arguments: &[&str], variables: &[(&str, &str)]) -> Site {
+        Site::bare_through(&[client_binary()], arguments, variables)
+    }
+
+    /// By a command that ends in running what follows it as the client's arguments.
+    pub fn bare_through(command: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Site {
         let plane = ControlPlane::start();
         let fixed =
             ["--log.format", "json", "--log.level", "debug", "--control-plane.poll-channel", "harpoon"];
-        let all = [&fixed[..], arguments].concat();
-        let client = Client::start_with(&plane.base_url(), &all, variables);
+        let base_url = plane.base_url();
+        let all = [&["--control-plane.base-url", &base_url], &fixed[..], arguments].concat();
+        let client = Client::start_through(command, &all, variables);
         Site { client, plane, next: AtomicUsize::new(1) }
     }
 

@@ -137,6 +137,20 @@ fn requests_are_refused_for_what_is_wrong_with_them() {
 }
 
 #[test]
+fn sessions_are_limited_and_one_that_ends_makes_room() {
+    let local = Local::start();
+    let ids: Vec<String> = (0..256).map(|_| local.open()).collect();
+    let full = local.post(&[], INITIALIZE);
+    assert_eq!((full.status, full.header("Mcp-Session-Id")), (503, None), "{}", full.text());
+    let first = [("Mcp-Session-Id", ids[0].as_str())];
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    assert_eq!(local.post(&first, ping).status, 200, "those that are open go on");
+    assert_eq!(local.send("DELETE", &first, "").status, 204);
+    assert_eq!(local.post(&[], INITIALIZE).status, 200);
+    assert_eq!(local.post(&[], INITIALIZE).status, 503);
+}
+
+#[test]
 fn a_standing_stream_is_one_per_session_and_ends_with_it() {
     let mut local = Local::start();
     let session = local.open();

@@ -21,7 +21,15 @@ fn the_bundle_is_a_download_of_nine_members_that_match_its_manifest() {
     let url = server.url();
     let client = Client::start_with(
         &engine.client_base_url(),
-        &["--mcp.server-url", &url, "--mcp.extra-headers", "X-A: v1, X-B: v2", "--mcp.extra-headers=X-C: v3"],
+        &[
+            "--mcp.server-url",
+            &url,
+            "--mcp.extra-headers",
+            "X-A: v1, X-B: v2",
+            "--mcp.extra-headers=X-C: v3",
+            "--harpoon.http-proxy=http://user:pass@proxy.example:3128",
+            "--harpoon.target=label=a,url=https://a.example",
+        ],
         &[("MY_KEY", "sk-another-0123456789"), ("LOG_LEVEL", "info"), ("UNRELATED", "not ours")],
     );
     client.wait_ready();
@@ -61,7 +69,11 @@ fn the_bundle_is_a_download_of_nine_members_that_match_its_manifest() {
     assert_eq!(runtime["environment"]["CONTROL_PLANE_API_KEY"], "[REDACTED]");
     assert_eq!(runtime["environment"]["LOG_LEVEL"], "info");
     assert!(runtime["environment"].get("UNRELATED").is_none());
-    assert_eq!(runtime["effective_config"]["mcp"]["server_url"], url);
+    let effective = &runtime["effective_config"];
+    assert_eq!(effective["mcp"]["server_url"], url);
+    assert_eq!(effective["control_plane"]["base_url"], engine.client_base_url());
+    assert_eq!(effective["harpoon"]["http_proxy"], "http://proxy.example:3128");
+    assert_eq!(effective["harpoon"]["targets"][0]["base_url"], "https://a.example");
     assert!(text("tunnel-client.metrics.prom").contains("\nliveness{"));
     assert!(text("admin/status.json").starts_with("{\n  \"channels\""));
     for (name, member) in &members {

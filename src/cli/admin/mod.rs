@@ -21,7 +21,8 @@ pub(super) static GROUP: Node = Node {
     summary: "Administer tunnels at the control plane",
     about: "\
 For people and scripts that manage tunnels; the daemon needs none of this. The admin key is read from
-OPENAI_ADMIN_KEY or --admin-key. Profiles and configuration files are not read.",
+OPENAI_ADMIN_KEY or --admin-key, the other settings from CONTROL_PLANE_BASE_URL, CONTROL_PLANE_URL_PATH
+and CA_BUNDLE where their flags are not given. Profiles and configuration files are not read.",
     settings: settings::ADMIN,
     flags: settings::ADMIN_FLAGS,
     kind: Shape::Group(&[&tunnels::GROUP]),

@@ -5,7 +5,7 @@ use argh::{ArgsInfo, FromArgs};
 use crate::cli::tree::{Call, Node, Shape, Words};
 use crate::cli::{Failure, help};
 use crate::config::{admin_key, admin_or_runtime_key};
-use crate::control_plane::{NewTunnel, Tunnel, TunnelFilter, TunnelUpdate};
+use crate::control_plane::{AdminError, NewTunnel, Tunnel, TunnelFilter, TunnelUpdate};
 use crate::ids::TunnelId;
 
 use super::scope::elements;
@@ -266,7 +266,10 @@ fn delete(call: &Call) -> Result<(), Failure> {
 
 /// The id of a tunnel; a typo is told here, not by the control plane.
 fn tunnel_id(text: &str) -> Result<String, Failure> {
-    TunnelId::parse(text.trim()).map(|id| id.to_string()).map_err(Failure::new)
+    match text.trim() {
+        "" => Err(Failure::new(AdminError::MissingId)),
+        id => TunnelId::parse(id).map(|id| id.to_string()).map_err(Failure::new),
+    }
 }
 
 fn print_tunnel(call: &Call, tunnel: &Tunnel) -> Result<(), Failure> {

@@ -80,7 +80,9 @@ impl Connector {
                 Err(failed(method, format!("answered with status {} only", head.status)))
             }
             Outcome::Failed(failure) => Err(failed(method, format!("no answer: {failure:?}"))),
-            Outcome::Expired => Err(failed(method, format!("no answer within {STEP_TIME:?}"))),
+            Outcome::Expired | Outcome::Withdrawn => {
+                Err(failed(method, format!("no answer within {STEP_TIME:?}")))
+            }
         }
     }
 

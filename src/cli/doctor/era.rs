@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Switch};
 use crate::mcp::Binding;
 use crate::mcp::probe::{self, Finding};
 
@@ -13,13 +12,13 @@ const WHY: &str = "Connectors of either era may use the tunnel. What is lost whe
 and roots, subscriptions and change notifications, and tasks.";
 
 /// Tests both eras of the server behind `binding`, if it can be asked without starting anything.
-pub(super) fn check(config: &Config, binding: &Arc<Binding>) -> Check {
+pub(super) fn check(binding: &Arc<Binding>) -> Check {
     let Binding::Http(binding) = &**binding else {
         return Check::skip(ID, "determined on first use; the command is not started by doctor").why(WHY);
     };
-    let bridged = match config.mcp.protocol_bridge {
-        Switch::Auto => "are bridged",
-        Switch::Off => "are NOT bridged (mcp.protocol_bridge=off)",
+    let bridged = match binding.protocol().bridge {
+        true => "are bridged",
+        false => "are NOT bridged (mcp.protocol_bridge=off)",
     };
     let check = match probe::examine(binding) {
         [Finding::AuthRequired, _] | [_, Finding::AuthRequired] => {
@@ -47,7 +46,7 @@ pub(super) fn check(config: &Config, binding: &Arc<Binding>) -> Check {
                 ])
         }
     };
-    check.why(WHY)
+    check.why(WHY).always_explained()
 }
 
 /// The server was not reached at all.

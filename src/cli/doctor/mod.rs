@@ -12,11 +12,13 @@ mod online;
 mod report;
 mod target;
 
+use std::path::{Path, PathBuf};
+
 use argh::{ArgsInfo, FromArgs};
 
 use crate::config::{
-    Config, ConfigErrors, Document, Environment, ErrorKind, Health, SETUP_URLS, load, selected_document,
-    settings,
+    Config, ConfigErrors, Document, Environment, ErrorKind, Health, SETUP_URLS, load, preflight,
+    selected_document, settings,
 };
 use crate::daemon::Material;
 use crate::net::Cancel;
@@ -107,7 +109,7 @@ fn examine(call: &Call, environment: &Environment, given: &Doctor) -> Report {
         },
         Err(errors) => mapped(&mut report, &errors),
     }
-    report.push(plugin());
+    report.push(plugin(environment));
     report
 }
 
@@ -227,8 +229,15 @@ fn listen_url(listen_addr: &str) -> String {
 }
 
 /// Kept for those who expect the check; this client has no assistant to plug in.
-fn plugin() -> Check {
-    Check::skip("codex_plugin", "not part of this client")
+fn plugin(environment: &Environment) -> Check {
+    let in_home = || environment.non_blank("HOME").map(|home| Path::new(home).join(".codex"));
+    let home = environment.non_blank("CODEX_HOME").map(PathBuf::from).or_else(in_home);
+    let is_detected = home.is_some_and(|home| home.is_dir()) || preflight("codex", environment).is_ok();
+    let summary = match is_detected {
+        true => "Codex detected; its plugin is not part of this client",
+        false => "Codex not detected locally",
+    };
+    Check::skip("codex_plugin", summary)
         .why("Nothing is missing: the check is kept for scripts that expect it.")
 }
 

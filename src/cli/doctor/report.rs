@@ -45,6 +45,9 @@ pub(super) struct Check {
     evidence: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     next: Vec<String>,
+    /// There is something to say about it though it passed.
+    #[serde(skip)]
+    explained: bool,
 }
 
 impl Check {
@@ -62,7 +65,13 @@ impl Check {
             why: "",
             evidence: Vec::new(),
             next: Vec::new(),
+            explained: false,
         }
+    }
+
+    /// Has it explained even when it passes.
+    pub(super) fn always_explained(self) -> Check {
+        Check { explained: true, ..self }
     }
 
     /// What it looks at is fine.
@@ -164,10 +173,10 @@ impl Report {
         text
     }
 
-    /// What there is to say about each check that did not pass.
+    /// What there is to say about each check that did not pass, and about those that are always explained.
     pub(super) fn explanations(&self) -> String {
         let mut text = String::new();
-        for check in self.checks.iter().filter(|check| check.status != Status::Pass) {
+        for check in self.checks.iter().filter(|check| check.status != Status::Pass || check.explained) {
             let _ = write!(text, "\nCHECK {}   {}\n", check.id, check.status.word());
             if !check.why.is_empty() {
                 let _ = write!(text, "Why this matters:\n  {}\n", check.why);
@@ -226,6 +235,7 @@ mod tests {
         assert!(report.is_ok());
         report.push(Check::fail("health_listener", "two\n lines").with_evidence(["seen".to_owned()]));
         report.push(Check::fail("x", "y"));
+        report.push(Check::pass("z", "fine").why("So.").always_explained());
         assert!(report.text(true).contains(" \u{1b}[31mFAIL\u{1b}[0m two lines\n"));
         let text = report.text(false);
         assert!(text.contains("CHECK health_listener          FAIL two lines\n"), "{text}");
@@ -233,11 +243,12 @@ mod tests {
         assert_eq!(
             report.explanations(),
             "\nCHECK ui   SKIP\nWhy this matters:\n  Because.\nWhat to do next:\n  1. Do it.\n\
-             \nCHECK health_listener   FAIL\nEvidence:\n  - seen\n\nCHECK x   FAIL\n"
+             \nCHECK health_listener   FAIL\nEvidence:\n  - seen\n\nCHECK x   FAIL\n\nCHECK z   PASS\nWhy this matters:\n  So.\n"
         );
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(json["failed_checks"], serde_json::json!(["health_listener", "x"]));
         assert_eq!(json["checks"][1]["status"], "SKIP");
         assert!(json.get("next").is_none() && json["checks"][0].get("why").is_none());
+        assert!(json["checks"][4].get("explained").is_none());
     }
 }

@@ -40,25 +40,25 @@ pub(super) fn jobs<'a>(
         let known = config.mcp.bindings.iter().find(|known| known.channel == channel)?;
         let name = format!("channel {channel}");
         Some(match &known.target {
-            McpTarget::Http { url, .. } => Job::new(name, move || http(config, &channel, url, &binding)),
+            McpTarget::Http { url, .. } => Job::new(name, move || http(&channel, url, &binding)),
             McpTarget::Stdio { command, .. } => {
-                Job::new(name, move || stdio(config, &channel, command, environment, &binding))
+                Job::new(name, move || stdio(&channel, command, environment, &binding))
             }
         })
     };
     bindings.into_iter().filter_map(job).collect()
 }
 
-fn http(config: &Config, channel: &Channel, url: &Url, server: &Arc<Binding>) -> Vec<Check> {
+fn http(channel: &Channel, url: &Url, server: &Arc<Binding>) -> Vec<Check> {
     let Binding::Http(binding) = &**server else { return Vec::new() };
     let shown = redact::snapshot(url.as_str());
     let reachable = reachable(binding, url, &shown);
     let blocked = reachable.is_failed();
     if !channel.is_main() {
-        let era = (!blocked).then(|| era::check(config, server).of_channel(channel.as_str()));
+        let era = (!blocked).then(|| era::check(server).of_channel(channel.as_str()));
         return [reachable.of_channel(channel.as_str())].into_iter().chain(era).collect();
     }
-    let era = if blocked { era::unreachable() } else { era::check(config, server) };
+    let era = if blocked { era::unreachable() } else { era::check(server) };
     let metadata = if blocked {
         Check::skip(METADATA, "blocked by the MCP server check")
             .why("OAuth metadata is served by the MCP server, which was not reached.")
@@ -129,13 +129,7 @@ fn advice(cause: Cause, url: &Url) -> Vec<String> {
     ]
 }
 
-fn stdio(
-    config: &Config,
-    channel: &Channel,
-    command: &str,
-    environment: &Environment,
-    binding: &Arc<Binding>,
-) -> Vec<Check> {
+fn stdio(channel: &Channel, command: &str, environment: &Environment, binding: &Arc<Binding>) -> Vec<Check> {
     let executable = executable(command, environment);
     if !channel.is_main() {
         return vec![executable.of_channel(channel.as_str())];
@@ -143,7 +137,7 @@ fn stdio(
     vec![
         Check::pass("mcp_target", redact::text(command)),
         executable,
-        era::check(config, binding),
+        era::check(binding),
         Check::skip(REACHABLE, "stdio server: there is nothing to connect to"),
         Check::skip(METADATA, "stdio server: OAuth metadata applies to HTTP servers only"),
     ]

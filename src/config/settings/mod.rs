@@ -38,10 +38,12 @@ const SERVER_URL_FIELDS: &[Field] = &[
     Field { yaml: "http_proxy", key: "http-proxy", required: false },
     Field { yaml: "client_cert", key: "client-cert", required: false },
     Field { yaml: "client_key", key: "client-key", required: false },
+    Field { yaml: "protocol_bridge", key: "protocol-bridge", required: false },
 ];
 const COMMAND_FIELDS: &[Field] = &[
     Field { yaml: "channel", key: "channel", required: false },
     Field { yaml: "command", key: "command", required: true },
+    Field { yaml: "protocol_bridge", key: "protocol-bridge", required: false },
 ];
 const TARGET_FIELDS: &[Field] = &[
     Field { yaml: "label", key: "label", required: true },

@@ -28,13 +28,12 @@ fn the_key_is_never_shown() {
         (Given::minimal().variable("CONTROL_PLANE_API_KEY", "sk-abc\tdef"), "malformed"),
         (Given::minimal().variable("CONTROL_PLANE_API_KEY", "'sk-abc'"), "malformed"),
         (Given::minimal().variable("CONTROL_PLANE_API_KEY", "sk-abc\ndef"), "malformed"),
-        (Given::minimal().variable("CONTROL_PLANE_API_KEY", " sk-abc"), "malformed"),
         (Given::minimal().variable("CONTROL_PLANE_API_KEY", "env:sk-abc"), "malformed"),
     ] {
         given.refused(part);
         assert!(!given.error().contains("sk-"), "{}", given.error());
     }
-    assert_eq!(key(&Given::minimal().variable("CONTROL_PLANE_API_KEY", "sk-abc\n").config()), "sk-abc");
+    assert_eq!(key(&Given::minimal().variable("CONTROL_PLANE_API_KEY", " sk-abc\n").config()), "sk-abc");
 }
 
 #[test]
@@ -88,8 +87,9 @@ fn poll_times_have_units_and_bounds() {
 #[test]
 fn a_client_certificate_moves_the_default_host() {
     let given = Given::minimal();
-    let cert = given.file("c.pem", "x").display().to_string();
-    let key = given.file("k.pem", "x").display().to_string();
+    let pem = pem();
+    let cert = given.file("c.pem", &pem).display().to_string();
+    let key = given.file("k.pem", &pem).display().to_string();
     let pair = ["--control-plane.client-cert", &cert, "--control-plane.client-key", &key];
     let host = |given: Given| given.config().control_plane.base_url.to_string();
     let given = given.arguments(&pair);

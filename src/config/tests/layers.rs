@@ -250,11 +250,11 @@ fn both_spellings_with_different_values_are_worth_a_warning() {
 fn a_document_with_every_key_loads() {
     let given = Given::nothing();
     given.file("tunnel.key", "sk-key\n");
-    given.file("c.pem", "x");
-    given.file("k.pem", "x");
+    let pair = pem();
+    given.file("c.pem", &pair);
+    given.file("k.pem", &pair);
     given.file("probe", "p\n");
-    let authority = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
-    let roots = given.file("roots.pem", &authority.cert.pem()).display().to_string();
+    let roots = given.file("roots.pem", &pair).display().to_string();
     let key_path = given.directory.path().join("k.pem").display().to_string();
     let config = given
         .variable("SITE_ROOT_CA", &roots)

@@ -100,6 +100,12 @@ fn restrict(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// A certificate and its key in one PEM text.
+fn pem() -> String {
+    let made = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+    made.cert.pem() + &made.signing_key.serialize_pem()
+}
+
 fn key(config: &Config) -> &str {
     config.control_plane.api_key.expose()
 }

@@ -62,7 +62,10 @@ fn secrets_in_readable_files_are_worth_a_warning() {
 
 #[test]
 fn levels_other_than_info_need_a_format() {
-    Given::minimal().variable("LOG_LEVEL", "debug").refused("log level requires");
+    for level in ["debug", "info-1", "Info+0"] {
+        Given::minimal().variable("LOG_LEVEL", level).refused("log level requires");
+    }
+    Given::minimal().variable("LOG_LEVEL", " ").config();
     Given::minimal().variable("LOG_FORMAT", "yaml").refused("unsupported log format");
     Given::minimal().variable("LOG_LEVEL", "loud").refused("parse log level \"loud\"");
     let log = Given::minimal().variable("LOG_LEVEL", "Debug").variable("LOG_FILE", "/tmp/x").config().log;

@@ -138,7 +138,8 @@ fn the_most_specific_proxy_is_used() {
 #[test]
 fn the_mcp_certificate_needs_an_http_binding() {
     let given = Given::minimal();
-    let pem = given.file("c.pem", "x").display().to_string();
+    let other = given.file("other.pem", &pem()).display().to_string();
+    let pem = given.file("c.pem", &pem()).display().to_string();
     let arguments = ["--mcp.client-cert", &pem, "--mcp.client-key", &pem];
     let config = Given::minimal().arguments(&arguments).config();
     assert_eq!(http(&config.mcp.bindings[0]).3.map(|pair| &pair.key), Some(&PathBuf::from(&pem)));
@@ -148,6 +149,17 @@ fn the_mcp_certificate_needs_an_http_binding() {
         .arguments(&arguments)
         .refused(INVALID_MCP_CERTIFICATE);
     Given::minimal().arguments(&arguments[..2]).refused("missing client-key");
+    // A pair that does not fit is told in its place among the other mistakes.
+    let errors = Given::minimal()
+        .without("CONTROL_PLANE_TUNNEL_ID")
+        .variable("MCP_CONNECTION_MAX_TTL", "0s")
+        .arguments(&["--mcp.client-cert", &pem, "--mcp.client-key", &other])
+        .errors();
+    let parts = ["tunnel ID is required", INVALID_MCP_CERTIFICATE, "must be positive"];
+    assert_eq!(errors.len(), parts.len(), "{errors:#?}");
+    for (error, part) in errors.iter().zip(parts) {
+        assert!(error.contains(part), "{part:?} not in {error:?}");
+    }
 }
 
 #[test]
@@ -201,4 +213,60 @@ fn variables_that_hold_credentials_are_remembered() {
             "TUNNEL_CLIENT_HTTP_PROXY"
         ]
     );
+}
+
+#[test]
+fn secrets_that_others_can_read_are_warned_about() {
+    let readable = |content: &str| {
+        let given = Given::minimal()
+            .without("MCP_SERVER_URL")
+            .variable("MCP_URL", "http://u:p@a")
+            .variable("MCP_PROXY", "http://u:p@proxy:1");
+        restrict(&given.file("key.pem", &pem()), 0o640);
+        let given = given.document(content);
+        restrict(&given.directory.path().join("doc.yaml"), 0o644);
+        given.config()
+    };
+    let main = "mcp: {server_urls: [{url: 'http://a'}]}";
+    let entry = |text: &str| format!("mcp: {{server_urls: [{{{text}}}]}}");
+    let pair = "client_cert: DIR/key.pem, client_key: DIR/key.pem";
+    for (document, part) in [
+        (format!("{main}\nhttp_proxy: 'http://u:p@proxy:1'"), "(http_proxy)"),
+        (format!("{main}\ncontrol_plane: {{http_proxy: 'http://u@proxy:1'}}"), "(control_plane.http_proxy)"),
+        (format!("{main}\nharpoon: {{targets: [{{label: a, url: 'https://u:p@a'}}]}}"), "(harpoon.targets)"),
+        (format!("{main}\ncontrol_plane: {{{pair}}}"), "key.pem holds a secret"),
+        (entry("url: 'http://u:p@a'"), "(mcp.server_urls)"),
+        (entry("url: 'http://a', http_proxy: 'http://u:p@proxy:1'"), "(mcp.server_urls)"),
+        (entry(&format!("url: 'http://a', {pair}")), "key.pem holds a secret"),
+    ] {
+        let warnings = readable(&document).warnings;
+        assert!(matches!(&warnings[..], [only] if only.contains(part)), "{part:?} in {warnings:?}");
+    }
+    let referring = readable(&entry("url: 'env:MCP_URL', http_proxy: 'env:MCP_PROXY'"));
+    assert!(referring.warnings.is_empty(), "{:?}", referring.warnings);
+    assert_eq!(referring.secret_variables, ["CONTROL_PLANE_API_KEY", "MCP_PROXY", "MCP_URL"]);
+}
+
+#[test]
+fn an_entry_may_have_its_own_word_on_bridging() {
+    let given = Given::minimal().without("MCP_SERVER_URL").document(
+        "mcp:\n  protocol_bridge: off\n  server_urls:\n    - {url: 'http://a', protocol_bridge: AUTO}\n    - {channel: b, url: 'http://b'}\n  commands:\n    - {channel: c, command: x, protocol_bridge: auto}\n    - {channel: d, command: y}\n",
+    );
+    let bridges: Vec<(String, Switch)> = given
+        .config()
+        .mcp
+        .bindings
+        .iter()
+        .map(|binding| (binding.channel.to_string(), binding.protocol_bridge))
+        .collect();
+    let expected = [("main", Switch::Auto), ("b", Switch::Off), ("c", Switch::Auto), ("d", Switch::Off)];
+    assert_eq!(bridges, expected.map(|(channel, switch)| (channel.to_owned(), switch)));
+    let config = Given::minimal().variable("MCP_SERVER_URL", "url=http://a,protocol-bridge=off").config();
+    assert_eq!(
+        (config.mcp.bindings[0].protocol_bridge, config.mcp.protocol_bridge),
+        (Switch::Off, Switch::Auto)
+    );
+    Given::minimal()
+        .variable("MCP_SERVER_URL", "url=http://a,protocol-bridge=on")
+        .refused("protocol-bridge \"on\" must be auto or off");
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::value::RawValue;
 
-use crate::jsonrpc::{Id, error_response, result_response};
+use crate::jsonrpc::{Envelope, Id, error_response, result_response};
 use crate::mcp::era::{LEGACY_VERSIONS, is_modern_version};
 use crate::mcp::{Answer, Head, Outcome, peek};
 use crate::net::HeaderList;
@@ -137,9 +137,38 @@ pub(in crate::mcp) fn other_legacy_version(error: &RawValue) -> Option<&'static 
     }
 }
 
+/// Warns of a revision that no list knows: its server is served as well as may be.
+pub(in crate::mcp) fn warn_of_unfamiliar(channel: &str, version: &str) {
+    if !LEGACY_VERSIONS.contains(&version) {
+        let protocol_version = clipped(version.into());
+        log::warn!(target: "mcpclient", channel, protocol_version = protocol_version.as_str();
+            "unfamiliar MCP protocol version");
+    }
+}
+
 /// Whether a list names a revision without a handshake.
 pub(in crate::mcp) fn names_modern(versions: &[String]) -> bool {
     versions.iter().any(|version| is_modern_version(version))
+}
+
+/// The newest revision of the modern era that a `server/discover` result names.
+pub(in crate::mcp) fn newest_modern(result: &str) -> Option<String> {
+    let list = peek::members(result, ["supportedVersions"])[0]?;
+    let list: Vec<String> = serde_json::from_str(list.get()).ok()?;
+    list.into_iter().filter(|version| is_modern_version(version)).max().map(|newest| clipped(newest.into()))
+}
+
+/// Whether messages can be translated for a server that answered `json` to `server/discover`, or to any
+/// request of the modern era: it names a revision that is known here, or none at all.
+pub(in crate::mcp) fn is_bridgeable(json: &str) -> bool {
+    let Ok(view) = Envelope::parse(json.as_bytes()) else { return true };
+    let named = match (view.result, view.error) {
+        (Some(result), _) => peek::member(result, "supportedVersions")
+            .and_then(|list| serde_json::from_str::<Vec<String>>(list.get()).ok()),
+        (None, Some(error)) => supported(error),
+        (None, None) => None,
+    };
+    named.is_none_or(|list| list.is_empty() || list.iter().any(|version| version == MODERN_VERSION))
 }
 
 /// A text from outside, short enough to be shown.

@@ -4,6 +4,7 @@
 //! the payload leaves and arrives byte for byte, nothing of a session is remembered between exchanges
 //! and no message is sent twice, unless the message's era is not the server's (see `eras`).
 
+mod answers;
 mod discovery;
 mod eras;
 mod headers;
@@ -18,9 +19,9 @@ pub use headers::same_origin;
 
 pub use observe::{HttpObserver, HttpSent};
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use crate::jsonrpc::{Envelope, Id, Kind};
 use crate::net::{Cancel, Cause, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Uri};
@@ -64,6 +65,8 @@ pub struct HttpBinding {
     raw_log: RawLog,
     observed: Observed,
     eras: Eras,
+    /// Itself, for threads of its own.
+    me: OnceLock<Weak<HttpBinding>>,
 }
 
 /// Why an exchange got no answer, with the network's own word for it.
@@ -89,7 +92,15 @@ impl HttpBinding {
             holds_streams: AtomicBool::new(false),
             raw_log: RawLog::default(),
             eras: Eras::new(false, "main", Duration::from_secs(5), Duration::from_secs(30)),
+            me: OnceLock::new(),
         }
+    }
+
+    /// The binding for all threads; only then what a command needs first may outlast the command.
+    pub fn shared(self) -> Arc<HttpBinding> {
+        let binding = Arc::new(self);
+        let _ = binding.me.set(Arc::downgrade(&binding));
+        binding
     }
 
     /// Cuts waits between attempts to resume a stream when `cancel` fires; give the token that cuts
@@ -136,8 +147,8 @@ impl HttpBinding {
     }
 
     /// Takes over what the readiness probe found.
-    pub(in crate::mcp) fn probed(&self, info: &super::probe::ServerInfo) {
-        self.eras.probed(info);
+    pub(in crate::mcp) fn probed(&self, info: &super::probe::ServerInfo, since: Instant) {
+        self.eras.probed(info, since);
     }
 
     /// Tells `observer` of every request.

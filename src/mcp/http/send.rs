@@ -38,7 +38,7 @@ const MEANINGFUL: [&str; 7] = [
     "www-authenticate",
 ];
 
-/// Requests in one chain of redirects.
+/// Requests in one chain of redirects; one more for metadata, whose chains have ten redirects at most.
 const MAX_REQUESTS: usize = 10;
 
 /// A request to be sent along the layers of a binding.
@@ -130,16 +130,23 @@ impl HttpBinding {
         (mut response, mut dump): (Response, Dump),
     ) -> Result<Reply, Error> {
         let mut moved: Option<Url> = None;
-        for _ in 1..MAX_REQUESTS {
+        let mut emptied: Option<Call<'_>> = None;
+        let at_home = follow == Follow::SameOrigin;
+        for _ in 1..MAX_REQUESTS + usize::from(at_home) {
             let from = moved.as_ref().unwrap_or(first);
+            // A POST for metadata holds no message that would be lost when it becomes a GET.
+            if at_home && call.method == Method::POST && matches!(response.status, 301..=303) {
+                emptied = Some(Call { method: Method::GET, body: None, ..*call });
+            }
+            let call = emptied.as_ref().unwrap_or(call);
             let Some(to) = redirect(&call.method, from, response.status, &response.headers) else { break };
-            let Some(uri) = uri_of(&to) else { break };
-            if follow == Follow::SameOrigin && !same_origin(first, &to) {
+            if at_home && !same_origin(first, &to) {
                 return Err(Error::after_writing(
                     Cause::Other,
                     "redirect blocked: it leads to another origin",
                 ));
             }
+            let Some(uri) = uri_of(&to).filter(|_| is_safe(from, &to)) else { break };
             settle(response.body, SETTLE_TIME, call.deadline);
             (response, dump) = self.send_once(call, follow, self.layers.reach(&to), &uri)?;
             moved = Some(to);
@@ -178,7 +185,7 @@ fn settle(mut body: Body, time: Duration, deadline: Deadline) -> bool {
     rest.is_ok_and(|length| length <= SETTLE_BYTES)
 }
 
-/// Where a reply redirects to, if it does and may be followed.
+/// Where a reply redirects to, if it does.
 fn redirect(method: &Method, from: &Url, status: u16, headers: &HeaderMap) -> Option<Url> {
     let follows = match status {
         307 | 308 => true,
@@ -187,13 +194,13 @@ fn redirect(method: &Method, from: &Url, status: u16, headers: &HeaderMap) -> Op
         _ => false,
     };
     let location = headers.get(header::LOCATION).filter(|_| follows)?;
-    let to = from.join(std::str::from_utf8(location.as_bytes()).ok()?).ok()?;
-    let safe = match to.scheme() {
-        "https" => true,
-        "http" => from.scheme() == "http",
-        _ => false,
-    };
-    (safe && to.has_host()).then_some(to)
+    from.join(std::str::from_utf8(location.as_bytes()).ok()?).ok()
+}
+
+/// Whether a redirect from one to the other gives nothing away that was encrypted before.
+fn is_safe(from: &Url, to: &Url) -> bool {
+    let scheme = to.scheme();
+    to.has_host() && (scheme == "https" || scheme == "http" && from.scheme() == "http")
 }
 
 /// The URL as a request target: without user info and fragment.
@@ -238,7 +245,7 @@ mod tests {
             if let Some(location) = location {
                 headers.insert(header::LOCATION, HeaderValue::from_static(location));
             }
-            let to = redirect(&method, &from, status, &headers);
+            let to = redirect(&method, &from, status, &headers).filter(|to| is_safe(&from, to));
             assert_eq!(to.as_ref().map(Url::as_str), expected, "{method} {status} {location:?}");
         }
     }

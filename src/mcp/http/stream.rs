@@ -4,14 +4,15 @@
 //! answered), the response ends it. A stream that breaks is resumed from the last event id it gave.
 //! Invariant: the call itself is never sent twice.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::jsonrpc::{Envelope, Id, Kind, METHOD_NOT_FOUND, error_response, result_response};
+use crate::mcp::bridge::own;
 use crate::mcp::sse::{EventReader, ReadError};
 use crate::mcp::{Answer, Event, Exchange, Failure, FailureKind, Head, OnEvent, Source};
-use crate::net::{Body, Cause, Deadline, Error, HeaderMap, HeaderName, HeaderValue, Method, long};
+use crate::net::{Body, Cause, Error, HeaderMap, HeaderName, HeaderValue, Method, long};
 
+use super::answers::Answers;
 use super::headers::{EVENT_STREAM, SESSION_ID, built_in};
 use super::send::{Call, Reply};
 use super::{Ending, HttpBinding};
@@ -23,13 +24,9 @@ const IDLE_ROUNDS: usize = 5;
 const RESUME_DELAY: Duration = Duration::from_secs(1);
 const RESUME_DELAY_MAX: Duration = Duration::from_secs(30);
 const RESUME_FACTOR: f64 = 1.5;
-/// Time for one answer to a request of the server.
-const SERVER_REQUEST_TIME: Duration = Duration::from_secs(2);
 /// Requests of the server that are answered in one exchange; later ones are ignored.
-const MAX_SERVER_REQUESTS: usize = 100;
+pub(super) const MAX_SERVER_REQUESTS: usize = 100;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Longest method name that is logged.
-const LOGGED_METHOD_CHARS: usize = 64;
 
 /// What a stream belongs to.
 pub(super) struct Stream<'a> {
@@ -40,6 +37,7 @@ pub(super) struct Stream<'a> {
     session_id: Option<HeaderValue>,
     /// Requests of the server that are still answered.
     answers_left: usize,
+    answers: Option<Answers>,
 }
 
 /// How reading one stream ended.
@@ -62,7 +60,8 @@ impl<'a> Stream<'a> {
         reply: &Reply,
     ) -> Stream<'a> {
         let session_id = reply.headers.get(SESSION_ID).cloned();
-        Stream { binding, call, exchange, head: reply.head(), session_id, answers_left: MAX_SERVER_REQUESTS }
+        let (head, answers_left) = (reply.head(), MAX_SERVER_REQUESTS);
+        Stream { binding, call, exchange, head, session_id, answers_left, answers: None }
     }
 
     /// Reads `body`, and what resumes it, up to the response.
@@ -75,6 +74,9 @@ impl<'a> Stream<'a> {
             match self.read_on(&mut events, on_event)? {
                 Read::Answer(json) => {
                     self.binding.discard_stream(events.into_source(), self.exchange.deadline);
+                    if let Some(answers) = self.answers.take() {
+                        answers.settle();
+                    }
                     return Ok(Answer { head: self.head, json });
                 }
                 Read::Request { id, method } => self.answer(&id, &method),
@@ -137,15 +139,14 @@ impl<'a> Stream<'a> {
         Ending::from(Failure::Broken { head, source: Source::TransportClosed, kind: FailureKind::Eof })
     }
 
-    /// Answers a request of the server on a connection of its own. Best effort: the first answer that
-    /// does not arrive is the last one tried.
+    /// Answers a request of the server, on a connection of its own. Best effort: the first answer that does
+    /// not arrive is the last one tried.
     fn answer(&mut self, id: &Id, method: &str) {
         let answer = if method == "ping" {
             result_response(id, "{}")
         } else {
-            log_refusal(method);
-            self.binding.eras.tally().refused_request(method);
-            let method: String = method.chars().take(LOGGED_METHOD_CHARS).collect();
+            let method = own::clipped(method.into());
+            self.binding.eras.refused_request(&method);
             let text = format!("Method not found: {method} is not available through this tunnel");
             error_response(Some(id), METHOD_NOT_FOUND, &text, None)
         };
@@ -153,24 +154,10 @@ impl<'a> Stream<'a> {
             return;
         }
         self.answers_left -= 1;
-        let mut headers = self.binding.post_headers.clone();
-        if let Some(session_id) = &self.session_id {
-            headers.insert(SESSION_ID, session_id.clone());
-        }
-        let sent = self.binding.send(&Call {
-            method: Method::POST,
-            purpose: self.call.purpose,
-            built_in: &headers,
-            forwarded: self.call.forwarded,
-            body: Some(answer.as_bytes()),
-            deadline: self.call.deadline.earliest(Deadline::after(SERVER_REQUEST_TIME)),
-        });
-        match sent {
-            Ok(reply) => reply.discard(self.exchange.deadline),
-            Err(error) => {
-                self.answers_left = 0;
-                log::debug!(target: "mcpclient", error:%; "a request of the MCP server could not be answered");
-            }
+        let session = self.session_id.clone();
+        let answers = self.answers.get_or_insert_with(|| Answers::new(self.binding, self.call, session));
+        if !answers.give(self.binding, answer) {
+            self.answers_left = 0;
         }
     }
 
@@ -227,16 +214,6 @@ fn resume_delay(attempt: u32) -> Duration {
     let delay = RESUME_DELAY.mul_f64(RESUME_FACTOR.powi(attempt as i32)).min(RESUME_DELAY_MAX);
     let fraction = getrandom::u32().map_or(0.0, |value| f64::from(value) / f64::from(u32::MAX));
     delay + delay.mul_f64(fraction)
-}
-
-fn log_refusal(method: &str) {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    let method: String = method.chars().take(LOGGED_METHOD_CHARS).collect();
-    if WARNED.swap(true, Ordering::Relaxed) {
-        log::debug!(target: "mcpclient", method:%; "refused server request");
-    } else {
-        log::warn!(target: "mcpclient", method:%; "refused server request");
-    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ const INVALID_PARAMS: i64 = -32602;
 const MODERN_ERRORS: [i64; 2] = [-32020, -32021];
 /// Errors to `initialize` that say that the server does not know the handshake.
 const REFUSALS: [i64; 6] = [UNSUPPORTED_VERSION, -32020, -32021, -32600, -32601, INVALID_PARAMS];
+/// Revisions of a discovery that the log tells.
+const MAX_NAMED_VERSIONS: usize = 8;
 const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
 /// What an answer means.
@@ -36,6 +38,19 @@ pub(super) enum Verdict {
     Cancelled,
     /// Anything else.
     Failed(String),
+}
+
+impl Verdict {
+    /// The word for it in metrics.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Verdict::Speaks(..) => "supported",
+            Verdict::Refuses { .. } => "unsupported",
+            Verdict::AuthRequired(_) => "auth",
+            Verdict::Silent => "timeout",
+            Verdict::Refused(_) | Verdict::Cancelled | Verdict::Failed(_) => "error",
+        }
+    }
 }
 
 /// Judges the end of an exchange that sent `initialize`.
@@ -75,7 +90,11 @@ pub(super) fn discover(outcome: Outcome, cause: Option<Cause>, origin: &str) -> 
     let (result, error) = (&message["result"], &message["error"]);
     let info = |versions: &Value| {
         let newest = strings(versions).filter(|version| is_modern(version)).max().unwrap_or(FIRST_MODERN);
-        Verdict::Speaks(server_info(&result["_meta"][META_SERVER_INFO], newest, true), None)
+        let mut info = server_info(&result["_meta"][META_SERVER_INFO], newest, true);
+        let all: Vec<&str> = strings(versions).take(MAX_NAMED_VERSIONS).collect();
+        let named = if all.is_empty() { newest.to_owned() } else { all.join(", ") };
+        info.supported_versions = crate::mcp::bridge::own::clipped(named.into()).into();
+        Verdict::Speaks(info, None)
     };
     if result.is_object() {
         let versions = &result["supportedVersions"];
@@ -118,7 +137,7 @@ fn common(method: &str, outcome: Outcome, cause: Option<Cause>, origin: &str) ->
                 _ => Verdict::Failed(text),
             })
         }
-        Outcome::Expired => Err(Verdict::Silent),
+        Outcome::Expired | Outcome::Withdrawn => Err(Verdict::Silent),
         Outcome::Accepted(head) => Err(Verdict::Failed(rejected(head.status))),
     }
 }
@@ -172,6 +191,7 @@ fn server_info(info: &Value, protocol_version: &str, modern: bool) -> ServerInfo
         protocol_version: protocol_version.chars().take(64).collect(),
         name: text("name"),
         version: text("version"),
+        supported_versions: Box::default(),
         modern,
     }
 }

@@ -6,7 +6,7 @@
 
 mod judge;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::jsonrpc::Message;
 use crate::net::{Cancel, Cause, Deadline, HeaderList};
@@ -24,7 +24,7 @@ const LISTENER_PAUSE: Duration = Duration::from_millis(50);
 const LISTENER_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// First and longest pause before a failed probe is repeated.
 const REPEAT_PAUSE: Duration = Duration::from_secs(5);
-const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(15);
+const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(60);
 const PROTOCOL_VERSION: &str = "2025-06-18";
 const MODERN_VERSION: &str = "2026-07-28";
 
@@ -52,6 +52,8 @@ pub struct ServerInfo {
     pub name: String,
     /// Its version, at most 64 characters; may be empty.
     pub version: String,
+    /// The revisions that it named, if it was discovered, at most 64 characters.
+    pub supported_versions: Box<str>,
     /// It knows no handshake and was discovered instead.
     pub modern: bool,
 }
@@ -116,6 +118,7 @@ pub fn run(
             return;
         }
         pause = (pause * 2).min(REPEAT_PAUSE_MAX);
+        let since = Instant::now();
         let (result, session) = match attempt(binding, BUDGET) {
             Attempt::Settled(result, session) => (result, session),
             // The wait is what failed, and it has not been made good.
@@ -124,7 +127,7 @@ pub fn run(
             Attempt::Cancelled => return,
         };
         if result != current {
-            log_result(binding, &result);
+            log_result(binding, &result, since);
             report(&result);
             current = result;
         }
@@ -136,9 +139,10 @@ pub fn run(
 /// `None` if the client stops.
 pub fn run_once(binding: &HttpBinding, report: &mut dyn FnMut(&ProbeResult)) -> Option<ProbeResult> {
     log_start(binding);
+    let since = Instant::now();
     match attempt(binding, BUDGET) {
-        Attempt::Settled(result, session) => Some(settle(binding, result, session, report)),
-        Attempt::Refused(text) => Some(settle(binding, ProbeResult::Failed(text), None, report)),
+        Attempt::Settled(result, session) => Some(settle(binding, result, session, since, report)),
+        Attempt::Refused(text) => Some(settle(binding, ProbeResult::Failed(text), None, since, report)),
         Attempt::Cancelled => None,
     }
 }
@@ -158,9 +162,12 @@ pub fn wait_for_listener(
     let mut attempts = 0u32;
     while !overall.is_past() {
         attempts += 1;
+        let since = Instant::now();
         let text = match attempt(binding, BUDGET.min(remaining())) {
             Attempt::Settled(ProbeResult::TimedOut(_), _) if overall.is_past() => break,
-            Attempt::Settled(result, session) => return Some(settle(binding, result, session, report)),
+            Attempt::Settled(result, session) => {
+                return Some(settle(binding, result, session, since, report));
+            }
             Attempt::Refused(text) => text,
             Attempt::Cancelled => return None,
         };
@@ -185,9 +192,10 @@ fn settle(
     binding: &HttpBinding,
     result: ProbeResult,
     session: Option<HeaderList>,
+    since: Instant,
     report: &mut dyn FnMut(&ProbeResult),
 ) -> ProbeResult {
-    log_result(binding, &result);
+    log_result(binding, &result, since);
     report(&result);
     close(binding, session);
     result
@@ -206,6 +214,7 @@ fn attempt(binding: &HttpBinding, budget: Duration) -> Attempt {
     if let Verdict::Refuses { retry: Some(older), .. } = verdict {
         verdict = initialize(older);
     }
+    binding.tally().probe("initialize", verdict.label());
     let refusal = match verdict {
         Verdict::Speaks(info, session_id) => return welcome(binding, info, session_id, deadline),
         Verdict::Refuses { text, .. } => text,
@@ -221,10 +230,15 @@ fn attempt(binding: &HttpBinding, budget: Duration) -> Attempt {
         Verdict::Cancelled => return Attempt::Cancelled,
         Verdict::Failed(text) => return Attempt::Settled(ProbeResult::Failed(text), None),
     };
-    let result = match discover(binding) {
+    let discovered = discover(binding);
+    binding.tally().probe("server_discover", discovered.label());
+    let result = match discovered {
         Verdict::Speaks(info, _) => ProbeResult::Ready(info),
         Verdict::AuthRequired(text) => ProbeResult::AuthRequired(text),
-        Verdict::Silent => ProbeResult::Failed(refusal),
+        Verdict::Silent => {
+            let text = format!("no answer in {}", spelled(BUDGET));
+            ProbeResult::Failed(format!("initialize: {refusal}; server/discover: {text}"))
+        }
         Verdict::Cancelled => return Attempt::Cancelled,
         Verdict::Refuses { text, .. } | Verdict::Refused(text) | Verdict::Failed(text) => {
             ProbeResult::Failed(format!("initialize: {refusal}; server/discover: {text}"))
@@ -246,7 +260,7 @@ pub enum Finding {
     Undecided(String),
 }
 
-/// Tests both eras, `initialize` first, and closes the session that this opens.
+/// Tests both eras, `initialize` first, and closes the session that this opens; sends nothing else.
 pub fn examine(binding: &HttpBinding) -> [Finding; 2] {
     let deadline = Deadline::after(BUDGET);
     let origin = binding.origin();
@@ -258,10 +272,8 @@ pub fn examine(binding: &HttpBinding) -> [Finding; 2] {
     if let Verdict::Refuses { retry: Some(older), .. } = verdict {
         verdict = ask(older);
     }
-    if let Verdict::Speaks(info, session) = &verdict
-        && let Attempt::Settled(_, headers) = welcome(binding, info.clone(), session.clone(), deadline)
-    {
-        close(binding, headers);
+    if let Verdict::Speaks(info, Some(session)) = &verdict {
+        close(binding, Some(session_headers(info, Some(session))));
     }
     let discovered = discover(binding);
     let found = |verdict| match verdict {
@@ -290,16 +302,21 @@ fn welcome(
     session_id: Option<String>,
     deadline: Deadline,
 ) -> Attempt {
-    let mut headers = HeaderList::new();
-    headers.add("Mcp-Protocol-Version", info.protocol_version.as_str());
-    if let Some(session_id) = session_id {
-        headers.add("Mcp-Session-Id", session_id);
-    }
+    let headers = session_headers(&info, session_id.as_deref());
     let json = r#"{"jsonrpc":"2.0","method":"notifications/initialized","params":{}}"#;
     if let (_, Some(Cause::Cancelled)) = exchange(binding, json.to_owned(), &headers, deadline) {
         return Attempt::Cancelled;
     }
     Attempt::Settled(ProbeResult::Ready(info), Some(headers))
+}
+
+fn session_headers(info: &ServerInfo, session_id: Option<&str>) -> HeaderList {
+    let mut headers = HeaderList::new();
+    headers.add("Mcp-Protocol-Version", info.protocol_version.as_str());
+    if let Some(session_id) = session_id {
+        headers.add("Mcp-Session-Id", session_id);
+    }
+    headers
 }
 
 /// Closes the session that the probe opened; best effort.
@@ -358,9 +375,9 @@ fn log_start(binding: &HttpBinding) {
     log::info!(target: "mcpclient", transport = "http-streamable", target:% = binding.origin(); "Probing MCP server");
 }
 
-fn log_result(binding: &HttpBinding, result: &ProbeResult) {
+fn log_result(binding: &HttpBinding, result: &ProbeResult, since: Instant) {
     if let ProbeResult::Ready(info) = result {
-        binding.probed(info);
+        binding.probed(info, since);
     }
     match result {
         ProbeResult::Ready(info) => log_ready(info),
@@ -385,7 +402,7 @@ fn log_ready(info: &ServerInfo) {
                 "mcp session initialized");
         }
         (true, version) => {
-            log::info!(target: "mcpclient", supported_versions = protocol, server_name = name, server_version = version;
+            log::info!(target: "mcpclient", supported_versions = &*info.supported_versions, server_name = name, server_version = version;
                 "mcp server discovered");
         }
     }

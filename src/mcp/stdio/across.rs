@@ -172,7 +172,8 @@ impl StdioBinding {
                 legacy::Up::Done(Answer { head, json }, why) => {
                     if let Some(reason) = why {
                         log::warn!(target: "mcpclient", transport = "stdio",
-                            channel = self.shared.tag.channel.as_str(), method, reason;
+                            channel = self.shared.tag.channel.as_str(),
+                            child_generation = self.health().generation, method, reason;
                             "unmappable result for legacy connector");
                     }
                     return Outcome::Answered(Answer { head, json: own::with_id(&json, id) });
@@ -195,8 +196,11 @@ impl StdioBinding {
 
     fn bridged(&self, direction: Direction, outcome: MessageOutcome, method: &str) {
         self.shared.tally.message(direction, outcome);
+        if !log::log_enabled!(target: "mcpclient", log::Level::Debug) {
+            return;
+        }
         log::debug!(target: "mcpclient", transport = "stdio", channel = self.shared.tag.channel.as_str(),
-            direction = direction.label(), rpc_method = method, outcome = outcome.label(); "bridged message");
+            child_generation = self.health().generation, direction = direction.label(), rpc_method = method, outcome = outcome.label(); "bridged message");
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::jsonrpc::Envelope;
 use crate::mcp::bridge::{Direction, Fact, evidence, modern, own};
 use crate::mcp::era::Era;
-use crate::mcp::{Answer, Head, Outcome};
+use crate::mcp::{Answer, Head, Outcome, peek};
 use crate::net::Deadline;
 
 use super::calls::{Call, Role};
@@ -20,50 +20,15 @@ use super::handshaking::{Handshake, HandshakeFailure, Test};
 use super::incoming::for_caller;
 use super::notice::Notice;
 use super::outbox::Purpose;
+use super::outcomes::handshake_failed;
 use super::session::{Mode, Session, Visitor};
 
-/// How long both refusals of a child are repeated to connectors without asking it again.
-const REFUSAL_KEPT: Duration = Duration::from_secs(30);
+/// A discovery is not read again before it is so old, whatever it says itself.
+const DISCOVERY_KEPT: Duration = Duration::from_secs(60);
 /// Shortest time that a child gets to answer a test, whatever its command can spare …
 const MIN_WINDOW: Duration = Duration::from_secs(1);
 /// … which is this part of what is left to it.
 const WINDOW_SHARE: f64 = 0.4;
-
-/// What is known about the server, over all its children, and about the running one.
-#[derive(Default)]
-pub(super) struct Knowledge {
-    /// Revisions with a handshake.
-    pub(super) legacy: Fact,
-    /// Revisions without.
-    pub(super) modern: Fact,
-    /// When one of these changed.
-    pub(super) changed: Option<SystemTime>,
-    /// The `server/discover` result of this child.
-    pub(super) discovered: Option<Arc<str>>,
-    /// A child ended when it was asked: none is asked again.
-    exits: bool,
-    /// The child that did so last.
-    probe_exit: Option<u64>,
-    /// This child was asked already.
-    asked: bool,
-    /// This child was asked a second time since it was slow.
-    asked_again: bool,
-    /// The answer of this child to `server/discover`, when it came after the window.
-    late: Option<(bool, Box<str>)>,
-    /// The last test's answer, for the command whose own message it was: its call, and the answer.
-    answer: Option<(u64, String)>,
-    /// The child's answer to `server/discover` when that refused the era, and to `initialize`.
-    modern_refusal: Option<Box<str>>,
-    legacy_refusal: Option<Box<str>>,
-    /// Until when both refusals are repeated.
-    refused_until: Option<Instant>,
-    /// Parameters of the handshake that a modern message needs, once its test has failed.
-    params: Option<String>,
-    /// The bridge was announced in this direction.
-    announced: [bool; 2],
-    /// Most verbose level that this child was asked for.
-    level: Option<usize>,
-}
 
 /// How a message has to be changed, and what for.
 #[derive(Clone)]
@@ -71,23 +36,6 @@ pub(super) struct Crossing {
     pub(super) direction: Direction,
     /// The child's `initialize` or `server/discover` result; empty if it is not known.
     pub(super) about: Arc<str>,
-}
-
-impl Knowledge {
-    /// A new child runs.
-    pub(super) fn next_child(&mut self) {
-        self.discovered = None;
-        self.asked = false;
-        self.asked_again = false;
-        self.late = None;
-        self.answer = None;
-        self.announced = [false; 2];
-        self.level = None;
-    }
-
-    fn refused(&self, now: Instant) -> bool {
-        self.refused_until.is_some_and(|until| now < until)
-    }
 }
 
 impl Session {
@@ -101,14 +49,33 @@ impl Session {
             (Mode::Legacy, Era::Modern) => {
                 Some(Crossing { direction: Direction::ModernToLegacy, about: text(&self.result) })
             }
-            (Mode::Modern, Era::Legacy) => {
-                let missing = self.knowledge.discovered.is_none() && draft.needs_discovery();
-                (!missing || self.knowledge.asked_again).then(|| Crossing {
-                    direction: Direction::LegacyToModern,
-                    about: text(&self.knowledge.discovered),
-                })
-            }
+            (Mode::Modern, Era::Legacy) => (!self.wants_discovery(draft, Instant::now())).then(|| Crossing {
+                direction: Direction::LegacyToModern,
+                about: text(&self.knowledge.discovered),
+            }),
             _ => None,
+        }
+    }
+
+    /// Whether a message of the other era has to wait for what the child says of itself.
+    fn wants_discovery(&self, draft: &Draft<'_>, now: Instant) -> bool {
+        if !draft.needs_discovery() {
+            return false;
+        }
+        let old =
+            draft.class == Class::Initialize && self.knowledge.fresh_until.is_some_and(|until| until <= now);
+        // A repetition that fails leaves what is known in use.
+        if self.knowledge.discovered.is_some() { old } else { !self.knowledge.asked_again }
+    }
+
+    /// Keeps what the child says of itself.
+    fn discovered(&mut self, envelope: &Envelope<'_>, json: &str, now: Instant) {
+        self.knowledge.unbridgeable = !own::is_bridgeable(json);
+        if let Some(result) = envelope.result {
+            let ttl = peek::members(result.get(), ["ttlMs"])[0].and_then(|ttl| ttl.get().parse().ok());
+            let kept = ttl.map_or(DISCOVERY_KEPT, Duration::from_millis).max(DISCOVERY_KEPT);
+            self.knowledge.discovered = Some(Arc::from(result.get()));
+            self.knowledge.fresh_until = now.checked_add(kept);
         }
     }
 
@@ -131,6 +98,18 @@ impl Session {
         {
             return Some(answered(json.clone()));
         }
+        if self.mode == Mode::Modern
+            && self.knowledge.unbridgeable
+            && self.settings.bridge
+            && draft.era == Era::Legacy
+            && !draft.is_notification()
+        {
+            let refusal = self.knowledge.legacy_refusal.as_deref();
+            return Some(match refusal {
+                Some(json) => answered(own::with_id(json, draft.message.id())),
+                None => handshake_failed(HandshakeFailure::Refused(None)),
+            });
+        }
         if self.mode != Mode::Unknown || !self.knowledge.refused(now) || draft.is_notification() {
             return None;
         }
@@ -152,9 +131,7 @@ impl Session {
             (Mode::Unknown, Era::Modern) if draft.is_notification() => false,
             (Mode::Unknown, Era::Modern) => self.handshake.is_some() || self.knowledge.modern != Fact::Yes,
             (Mode::Unknown, Era::Legacy) => self.knowledge.legacy == Fact::No && !draft.is_notification(),
-            (Mode::Modern, Era::Legacy) => {
-                self.knowledge.discovered.is_none() && !self.knowledge.asked_again && draft.needs_discovery()
-            }
+            (Mode::Modern, Era::Legacy) => self.wants_discovery(draft, Instant::now()),
             _ => false,
         }
     }
@@ -166,6 +143,7 @@ impl Session {
         }
         if self.mode == Mode::Modern {
             self.knowledge.asked_again = true;
+            self.knowledge.fresh_until = now.checked_add(DISCOVERY_KEPT);
             return self.ask(None, self.window(visitor.deadline), now);
         }
         let modern = draft.era == Era::Modern;
@@ -235,7 +213,7 @@ impl Session {
         let mine = for_caller(call, envelope, json);
         if self.mode == Mode::Modern {
             if is_modern {
-                self.knowledge.discovered = envelope.result.map(|result| Arc::from(result.get()));
+                self.discovered(envelope, json, now);
             }
             if running.is_some() {
                 self.handshake = None;
@@ -256,7 +234,7 @@ impl Session {
         if is_modern {
             self.knowledge.answer = Some((call.sequence, mine));
             let evidence = if envelope.error.is_some() { "modern_error" } else { "discover_result" };
-            self.settle_modern(envelope, evidence, running.since, now);
+            self.settle_modern(envelope, json, evidence, running.since, now);
             return;
         }
         if verdict == evidence::Discovery::LegacyOnly {
@@ -269,6 +247,7 @@ impl Session {
     fn settle_modern(
         &mut self,
         envelope: &Envelope<'_>,
+        json: &str,
         evidence: &'static str,
         since: Instant,
         now: Instant,
@@ -277,7 +256,7 @@ impl Session {
         self.handshake = None;
         self.silent_handshakes = 0;
         self.wake_gate = true;
-        self.knowledge.discovered = envelope.result.map(|result| Arc::from(result.get()));
+        self.discovered(envelope, json, now);
         self.knowledge.refused_until = None;
         self.learn(None, Some(Fact::Yes), evidence, now.saturating_duration_since(since));
     }
@@ -320,7 +299,7 @@ impl Session {
                         self.knowledge.answer = Some((test, json.to_string()));
                     }
                     self.learn(Some(Fact::No), None, "discover_result", Duration::ZERO);
-                    self.settle_modern(&envelope, "discover_result", since, now);
+                    self.settle_modern(&envelope, &json, "discover_result", since, now);
                 }
             }
             Some((false, json)) => {
@@ -350,7 +329,7 @@ impl Session {
         self.knowledge.modern = Fact::Unknown;
         self.knowledge.asked = false;
         self.knowledge.asked_again = false;
-        self.knowledge.refused_until = Some(now + REFUSAL_KEPT);
+        self.knowledge.refused_until = Some(now + self.settings.refusal_kept);
         let number = self.handshake.take().map_or(self.handshakes, |handshake| handshake.number);
         let code = self
             .knowledge
@@ -396,6 +375,13 @@ impl Session {
             self.learn(None, Some(Fact::No), "probe_exit", since.elapsed());
             self.knowledge.exits = true;
             self.knowledge.probe_exit = Some(self.generation);
+        }
+        // What was true of earlier children may have been the end of this one.
+        if self.mode == Mode::Unknown
+            && self.knowledge.modern == Fact::Yes
+            && self.calls.running().any(|call| call.modern)
+        {
+            self.knowledge.modern = Fact::Unknown;
         }
         asked
     }
@@ -447,17 +433,28 @@ impl Session {
 
     /// A message of the modern era was answered by a child of which only earlier ones were known to speak
     /// it.
-    pub(super) fn on_first_modern_answer(&mut self, envelope: &Envelope<'_>) {
+    pub(super) fn on_first_modern_answer(
+        &mut self,
+        call: &mut Call,
+        envelope: &Envelope<'_>,
+        json: &str,
+        now: Instant,
+    ) {
         if evidence::shows_modern(envelope) {
             self.mode = Mode::Modern;
-            self.knowledge.discovered = envelope
-                .result
-                .filter(|_| evidence::of_discovery(envelope) == evidence::Discovery::Modern)
-                .map(|result| Arc::from(result.get()));
+            if evidence::of_discovery(envelope) == evidence::Discovery::Modern {
+                self.discovered(envelope, json, now);
+            }
             self.wake_gate = true;
-            self.learn(None, Some(Fact::Yes), "discover_result", Duration::ZERO);
+            let word = if envelope.error.is_some() { "modern_error" } else { "discover_result" };
+            self.learn(None, Some(Fact::Yes), word, Duration::ZERO);
         } else if self.settings.bridge {
             self.knowledge.modern = Fact::Unknown;
+            // It was refused unread: it comes again once the server's era is known anew.
+            if envelope.error.is_some_and(evidence::denies_modern) {
+                self.knowledge.legacy = Fact::Unknown;
+                self.again.extend(call.mailbox.take());
+            }
         }
     }
 

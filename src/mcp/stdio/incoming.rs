@@ -37,7 +37,9 @@ impl Session {
                 match call.role {
                     Role::Handshake { .. } => self.on_handshake_answer(&mut call, envelope, json, now),
                     Role::Discover => self.on_discovery(&call, envelope, json, now),
-                    _ if call.modern && self.mode == Mode::Unknown => self.on_first_modern_answer(envelope),
+                    _ if call.modern && self.mode == Mode::Unknown => {
+                        self.on_first_modern_answer(&mut call, envelope, json, now);
+                    }
                     _ => {}
                 }
                 Some(call)

@@ -14,6 +14,7 @@ mod handshake;
 mod handshaking;
 mod health;
 mod incoming;
+mod known;
 mod lines;
 mod mailbox;
 mod notice;
@@ -84,6 +85,8 @@ pub struct StdioTarget {
     pub probe_window: Duration,
     /// How long the child may take to answer `initialize`.
     pub handshake_timeout: Duration,
+    /// How long a server that refuses both eras is not asked again.
+    pub refusal_kept: Duration,
     /// Pause before the first restart.
     pub restart_min: Duration,
     /// Longest pause between restarts.
@@ -112,6 +115,7 @@ impl StdioTarget {
             bridge: true,
             probe_window: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(30),
+            refusal_kept: Duration::from_secs(30),
             restart_min: Duration::from_millis(500),
             restart_max: Duration::from_secs(30),
             stable_after: Duration::from_secs(60),
@@ -150,6 +154,7 @@ impl StdioBinding {
             bridge: target.bridge,
             probe_window: target.probe_window,
             handshake_limit: target.handshake_timeout,
+            refusal_kept: target.refusal_kept,
             max_queued: target.max_pending,
         };
         let shared = Arc::new(Shared::new(tag, settings, target.max_message_bytes, target.log_raw_messages));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use crate::mcp::bridge::{Direction, Tally};
+use crate::mcp::bridge::{Direction, Tally, own};
 
 /// Names a child in logs.
 #[derive(Clone, Debug)]
@@ -68,6 +68,9 @@ impl Notice {
     pub(super) fn log(&self, tag: &Tag, generation: u64, tally: &Tally) {
         self.count(tally);
         let channel = tag.channel.as_str();
+        if let Notice::Initialized { protocol_version: Some(version), .. } = self {
+            own::warn_of_unfamiliar(channel, version);
+        }
         match self {
             Notice::Initialized { trigger, protocol_version, server_name, elapsed } => info!(
                 target: "mcpclient", transport = "stdio", channel, child_generation = generation,

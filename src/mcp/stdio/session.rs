@@ -14,9 +14,10 @@ use crate::net::Deadline;
 
 use super::calls::{Call, Calls, Role, Wire};
 use super::draft::{Class, Draft, line};
-use super::eras::{Crossing, Knowledge};
+use super::eras::Crossing;
 use super::handshake;
 use super::handshaking::{Handshake, HandshakeFailure};
+use super::known::Knowledge;
 use super::mailbox::Mailbox;
 use super::notice::Notice;
 use super::outbox::{Line, Outbox, Purpose};
@@ -35,6 +36,8 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     /// Number of the child, 1 first.
     pub(super) generation: u64,
+    /// How the last child was lost.
+    pub(super) lost_by: FailureKind,
     /// Unanswered calls.
     pub(super) calls: Calls,
     /// Events to log once the lock is released.
@@ -90,6 +93,8 @@ pub(super) struct Settings {
     pub(super) probe_window: Duration,
     /// How long a child may take to answer `initialize`.
     pub(super) handshake_limit: Duration,
+    /// How long both refusals of a child are repeated to connectors without asking it again.
+    pub(super) refusal_kept: Duration,
     /// Messages that may wait for the child's stdin.
     pub(super) max_queued: usize,
 }
@@ -168,6 +173,7 @@ impl Session {
         Session {
             phase: Phase::Idle,
             generation: 0,
+            lost_by: FailureKind::Eof,
             calls: Calls::default(),
             notices: Vec::new(),
             wake_gate: false,
@@ -222,7 +228,7 @@ impl Session {
             && (generation != self.generation || self.phase != Phase::Running)
         {
             if !self.ended_by_test(generation) {
-                return Step::Done(broken(FailureKind::Eof));
+                return Step::Done(broken(self.lost_by));
             }
             visitor.handshake = None;
             visitor.test = None;

@@ -174,7 +174,13 @@ impl Supervisor {
             self.failures = if uptime >= self.target.stable_after { 0 } else { self.failures + 1 };
             Instant::now() + self.delay()
         };
+        let lost_by = match (ending.reason, child.stdout_ended) {
+            (EndReason::StdinFailed, _) => FailureKind::ClosedPipe,
+            (_, Some(End::MidMessage)) => FailureKind::UnexpectedEof,
+            _ => FailureKind::Eof,
+        };
         let inflight = self.shared.with(|session| {
+            session.lost_by = lost_by;
             session.close(Phase::Down(due));
             session.calls.waiting()
         });
@@ -297,7 +303,7 @@ impl Supervisor {
         let delay = due.saturating_duration_since(Instant::now());
         info!(
             target: "mcpclient", transport = "stdio", channel = self.shared.tag.channel.as_str(),
-            attempt = self.failures, delay_ms = millis(delay);
+            child_generation = self.generation, attempt = self.failures, delay_ms = millis(delay);
             "stdio MCP child restarting"
         );
         loop {

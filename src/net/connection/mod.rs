@@ -19,7 +19,7 @@ use rustls::pki_types::ServerName;
 pub(super) use self::buffers::{Buffers, HELD_BOUND_BYTES};
 pub use self::check::{ProxyCheck, ProxyFailure, check_proxy};
 pub(crate) use self::names::is_localhost;
-pub(super) use self::socket::cancelled;
+pub(super) use self::socket::{Cutter, cancelled};
 use self::wire::{Tls, Wire};
 use super::origin::{Origin, host_and_port};
 use super::proxy::{Decision, ProxyKind, ProxyUrl};
@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) buffers: Buffers,
     /// Whether an earlier request went over it.
     pub(super) reused: bool,
+    /// The generation of certificates that it was opened with, or the one before.
+    pub(super) generation: u32,
     wire: Wire,
     /// Set when a proxy expects requests in absolute form (RFC 9112 §3.2.2).
     absolute_form: Option<AbsoluteForm>,
@@ -74,6 +76,11 @@ impl Opener {
         &self.cancel
     }
 
+    /// The generation of certificates that connections are opened with now.
+    pub(super) fn generation(&self) -> u32 {
+        self.tls.look()
+    }
+
     /// Opens a connection for requests to `uri`.
     pub(super) fn open(&self, uri: &Uri, deadline: Deadline) -> Result<Connection, Error> {
         let Some(origin) = Origin::of(uri) else {
@@ -88,6 +95,7 @@ impl Opener {
     /// Opens a connection for requests to `origin`.
     pub(super) fn open_origin(&self, origin: Origin, deadline: Deadline) -> Result<Connection, Error> {
         let connect = deadline.earliest(Deadline::after(self.limits.connect));
+        let generation = self.tls.generation();
         let mut absolute_form = None;
         let mut wire = match self.decide(&origin) {
             Way::Unix(path) => Wire::Plain(dial::unix(path, connect, &self.cancel)?),
@@ -116,7 +124,7 @@ impl Opener {
         if origin.is_https() {
             wire = self.secure(wire, origin.host(), origin.port(), Some(&origin), deadline)?;
         }
-        Ok(Connection { origin, buffers: Buffers::new(), reused: false, wire, absolute_form })
+        Ok(Connection { origin, buffers: Buffers::new(), reused: false, generation, wire, absolute_form })
     }
 
     fn allowed(&self) -> dial::Allowed {
@@ -181,6 +189,11 @@ fn of_proxy(proxy: &ProxyUrl, error: Error) -> Error {
 }
 
 impl Connection {
+    /// What shuts it down from another thread.
+    pub(super) fn cutter(&self) -> Cutter {
+        self.wire.socket().cutter()
+    }
+
     /// Sends what the buffers hold back; `first` when it starts with a request line. `started` is set
     /// as soon as any byte has left.
     pub(super) fn send_held(

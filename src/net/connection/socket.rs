@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
@@ -37,6 +37,18 @@ pub(crate) struct Socket {
     write_wait: Option<Duration>,
     cancel: Cancel,
     _cut: CancelGuard,
+}
+
+/// Shuts a socket down from another thread, if it still stands.
+pub(crate) struct Cutter(Weak<Stream>);
+
+impl Cutter {
+    /// Ends what blocks on it; does not block itself.
+    pub(crate) fn cut(&self) {
+        if let Some(stream) = self.0.upgrade() {
+            stream.shutdown();
+        }
+    }
 }
 
 /// What a look at a socket that should be silent found.
@@ -97,6 +109,11 @@ impl Socket {
             Stream::Tcp(tcp) => (&*tcp).write_vectored(slices),
             Stream::Unix(unix) => (&*unix).write_vectored(slices),
         })
+    }
+
+    /// What shuts it down from another thread.
+    pub(super) fn cutter(&self) -> Cutter {
+        Cutter(Arc::downgrade(&self.stream))
     }
 
     /// Looks at the socket without waiting and without taking anything out.

@@ -29,6 +29,8 @@ pub(crate) struct Tls {
     peer: String,
     /// Whether we have a client certificate to show.
     certificate_offered: bool,
+    /// Whether the peer takes nothing any more; what it sent before can still be read.
+    deaf: bool,
 }
 
 impl Wire {
@@ -74,7 +76,7 @@ impl Wire {
         matches!(self, Wire::Tls(_))
     }
 
-    fn socket(&self) -> &Socket {
+    pub(super) fn socket(&self) -> &Socket {
         match self {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => tls.below.socket(),
@@ -105,7 +107,7 @@ impl Tls {
         certificate_offered: bool,
         deadline: Deadline,
     ) -> Result<Tls, Error> {
-        let mut tls = Tls { session, below, peer, certificate_offered };
+        let mut tls = Tls { session, below, peer, certificate_offered, deaf: false };
         tls.session.set_buffer_limit(None);
         while tls.session.is_handshaking() {
             tls.flush(deadline, &mut false).map_err(|e| tls.during_handshake(e))?;
@@ -115,7 +117,7 @@ impl Tls {
             let more = tls.receive(deadline).map_err(|e| tls.during_handshake(e))?;
             if !more {
                 let message = format!("{} closed the connection during the TLS handshake", tls.peer);
-                return Err(Error::before_writing(Cause::Tls, message));
+                return Err(Error::before_writing(Cause::Eof, message));
             }
         }
         // Our last flight need not wait for the request; a peer that rejects us shall say so early.
@@ -130,8 +132,16 @@ impl Tls {
                 ..error
             },
             Cause::Cancelled | Cause::Tls => error,
-            _ => Error {
-                cause: Cause::Tls,
+            cause => Error {
+                // A connection that broke says nothing about the TLS of either end.
+                cause: match cause {
+                    Cause::Eof
+                    | Cause::UnexpectedEof
+                    | Cause::ClosedPipe
+                    | Cause::ConnectionReset
+                    | Cause::ConnectionAborted => cause,
+                    _ => Cause::Tls,
+                },
                 message: format!("the TLS handshake with {} failed: {}", self.peer, error.message),
                 ..error
             },
@@ -149,7 +159,7 @@ impl Tls {
                     return Err(Error::before_writing(Cause::UnexpectedEof, message));
                 }
             }
-            if self.session.wants_write() {
+            if self.session.wants_write() && !self.deaf {
                 self.flush(deadline, &mut false)?;
             }
             self.receive(deadline)?;
@@ -159,7 +169,7 @@ impl Tls {
     fn write_all(&mut self, bytes: &[u8], deadline: Deadline, started: &mut bool) -> Result<(), Error> {
         let queued = self.session.writer().write_all(bytes);
         queued.map_err(|e| self.lift(e))?;
-        self.flush(deadline, started)
+        self.flush(deadline, started).inspect_err(|_| self.deaf = true)
     }
 
     /// Sends what the session has queued.

@@ -18,8 +18,8 @@ use super::connection::{Connection, Peer};
 use super::pool::Pool;
 use super::response::{DateField, End, Persistence, render_head};
 use super::socket::{Socket, remaining};
-use super::transport::Transport;
-use super::{Identity, Live, Registered, Service, Shared};
+use super::transport::{Secure, Transport};
+use super::{Live, Registered, Service, Shared};
 use crate::net::Waker;
 
 /// Connections that may wait to be accepted; std asks for fewer than a burst of callers needs.
@@ -56,7 +56,7 @@ pub(crate) struct Bound {
     socket: BoundSocket,
     /// The address as bound.
     pub(crate) at: ListenAt,
-    identity: Option<Arc<Identity>>,
+    secure: Option<Arc<dyn Secure>>,
 }
 
 enum BoundSocket {
@@ -69,8 +69,8 @@ enum BoundSocket {
 }
 
 impl Bound {
-    /// Binds and listens. With an identity, connections speak TLS.
-    pub(crate) fn bind(at: &ListenAt, identity: Option<Arc<Identity>>) -> io::Result<Bound> {
+    /// Binds and listens.
+    pub(crate) fn bind(at: &ListenAt) -> io::Result<Bound> {
         let (socket, at) = match at {
             ListenAt::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
@@ -89,21 +89,26 @@ impl Bound {
                 (BoundSocket::Unix { listener, _file: Some(file) }, at.clone())
             }
         };
-        Ok(Bound { socket, at, identity })
+        Ok(Bound { socket, at, secure: None })
+    }
+
+    /// Each connection accepted here begins with a layer of `secure`.
+    pub(crate) fn secured_by(self, secure: Arc<dyn Secure>) -> Bound {
+        Bound { secure: Some(secure), ..self }
     }
 
     /// Takes over a TCP socket that listens already.
     pub(crate) fn tcp(listener: TcpListener) -> io::Result<Bound> {
         listener.set_nonblocking(true)?;
         let at = ListenAt::Tcp(listener.local_addr()?);
-        Ok(Bound { socket: BoundSocket::Tcp(listener), at, identity: None })
+        Ok(Bound { socket: BoundSocket::Tcp(listener), at, secure: None })
     }
 
     /// Takes over a Unix socket that listens already at `path`; its file stays somebody else's.
     pub(crate) fn unix(listener: UnixListener, path: &Path) -> io::Result<Bound> {
         listener.set_nonblocking(true)?;
         let socket = BoundSocket::Unix { listener, _file: None };
-        Ok(Bound { socket, at: ListenAt::Unix(path.to_owned()), identity: None })
+        Ok(Bound { socket, at: ListenAt::Unix(path.to_owned()), secure: None })
     }
 
     fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
@@ -204,16 +209,14 @@ impl Acceptor {
 
     /// Hands the connection to a thread; gives the socket back if it was turned away with 503.
     fn admit(&self, number: u64, socket: Arc<Socket>, address: Option<SocketAddr>) -> Option<Arc<Socket>> {
-        let transport = match &self.bound.identity {
-            None => Transport::Plain(Arc::clone(&socket)),
-            Some(identity) => match rustls::ServerConnection::new(identity.current()) {
-                Ok(tls) => Transport::Tls(Arc::clone(&socket), Box::new(tls)),
-                Err(error) => {
-                    log::error!(target: self.shared.settings.name, error:% = error; "cannot begin TLS");
-                    return None;
-                }
-            },
+        let layer = match self.bound.secure.as_ref().map(|secure| secure.layer()).transpose() {
+            Ok(layer) => layer,
+            Err(error) => {
+                log::error!(target: self.shared.settings.name, error:% = error; "cannot begin TLS");
+                return None;
+            }
         };
+        let transport = Transport::new(Arc::clone(&socket), layer);
         let peer =
             Peer { listener: self.number, address, tls: transport.is_tls(), client_certificate: false };
         let live = Arc::new(Live::new(Arc::clone(&self.shared)));
@@ -230,7 +233,7 @@ impl Acceptor {
         if submitted.is_ok() {
             return None;
         }
-        if self.bound.identity.is_some() {
+        if self.bound.secure.is_some() {
             socket.shut();
             return None;
         }

@@ -14,7 +14,7 @@ use crate::net::Waker;
 
 /// What a look at the socket showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peek {
+pub(crate) enum Peek {
     /// The peer closed its side or reset the connection.
     Gone,
     /// Connected, nothing to read.
@@ -37,7 +37,7 @@ pub(super) enum Watched {
 }
 
 /// A connected stream socket.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
 }
 

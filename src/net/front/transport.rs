@@ -1,19 +1,14 @@
-//! A connection's byte stream: the bare socket, or TLS over it.
+//! A connection's byte stream: the bare socket, or a layer over it.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use rustls::ServerConnection;
+use std::time::Instant;
 
 use super::socket::{Peek, Socket};
 
-/// Time for the peer to take what the protocol itself sends within a read.
-const PROTOCOL_WRITE_TIME: Duration = Duration::from_secs(5);
-
 /// How long a read may wait.
 #[derive(Clone, Copy)]
-pub(super) enum Until {
+pub(crate) enum Until {
     /// Until this moment.
     Time(Instant),
     /// As long as the socket's idle time.
@@ -22,137 +17,89 @@ pub(super) enum Until {
     Now,
 }
 
+/// What lies between the socket and the bytes of HTTP. Behind a trait, so that a program that serves no
+/// TLS carries no code for it.
+pub(crate) trait Layer: Send {
+    /// Whether the client presented a certificate that its authority vouches for.
+    fn has_client_certificate(&self) -> bool;
+    /// Reads some bytes; 0 means that the peer closed.
+    fn read(&mut self, socket: &Socket, buffer: &mut [u8], until: Until) -> io::Result<usize>;
+    /// Writes all of `bytes` by `deadline`; an error means that the system did not take all of them.
+    fn write_all(&mut self, socket: &Socket, bytes: &[u8], deadline: Instant) -> io::Result<()>;
+    /// Looks at the peer without waiting.
+    fn peek(&mut self, socket: &Socket) -> Peek;
+    /// Says goodbye in the way of the protocol.
+    fn close_notify(&mut self, socket: &Socket, deadline: Instant);
+}
+
+/// Begins the layer of each accepted connection.
+pub(crate) trait Secure: Send + Sync {
+    /// A layer that has not read anything yet.
+    fn layer(&self) -> io::Result<Box<dyn Layer>>;
+}
+
 /// The bytes of one connection.
-pub(super) enum Transport {
-    /// As they come.
-    Plain(Arc<Socket>),
-    /// Through TLS; the handshake happens within the first read.
-    Tls(Arc<Socket>, Box<ServerConnection>),
+pub(super) struct Transport {
+    socket: Arc<Socket>,
+    /// `None`: the bytes go as they come.
+    layer: Option<Box<dyn Layer>>,
 }
 
 impl Transport {
-    pub(super) fn socket(&self) -> &Arc<Socket> {
-        match self {
-            Transport::Plain(socket) | Transport::Tls(socket, _) => socket,
-        }
+    pub(super) fn new(socket: Arc<Socket>, layer: Option<Box<dyn Layer>>) -> Transport {
+        Transport { socket, layer }
     }
 
-    /// Whether the client presented a certificate that its authority vouches for.
+    pub(super) fn socket(&self) -> &Arc<Socket> {
+        &self.socket
+    }
+
+    /// As [`Layer::has_client_certificate`].
     pub(super) fn has_client_certificate(&self) -> bool {
-        match self {
-            Transport::Plain(_) => false,
-            Transport::Tls(_, tls) => tls.peer_certificates().is_some_and(|chain| !chain.is_empty()),
-        }
+        self.layer.as_ref().is_some_and(|layer| layer.has_client_certificate())
     }
 
     pub(super) fn is_tls(&self) -> bool {
-        matches!(self, Transport::Tls(..))
+        self.layer.is_some()
     }
 
-    /// Reads some bytes; 0 means that the peer closed.
+    /// As [`Layer::read`].
     pub(super) fn read(&mut self, buffer: &mut [u8], until: Until) -> io::Result<usize> {
-        match self {
-            Transport::Plain(socket) => read_socket(socket, buffer, until),
-            Transport::Tls(socket, tls) => loop {
-                match tls.reader().read(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    other => return other,
-                }
-                let mut wire = Wire { socket, until };
-                if tls.read_tls(&mut wire)? == 0 {
-                    return Ok(0);
-                }
-                let state = tls.process_new_packets();
-                // Handshake messages and alerts must leave even when the packets were bad.
-                while tls.wants_write() {
-                    tls.write_tls(&mut wire)?;
-                }
-                state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            },
+        match &mut self.layer {
+            None => read_socket(&self.socket, buffer, until),
+            Some(layer) => layer.read(&self.socket, buffer, until),
         }
     }
 
-    /// Writes all of `bytes` by `deadline`; an error means that the system did not take all of them.
-    pub(super) fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        match self {
-            Transport::Plain(socket) => socket.send_all(bytes, deadline),
-            Transport::Tls(socket, tls) => {
-                let mut wire = Wire { socket, until: Until::Time(deadline) };
-                while !bytes.is_empty() {
-                    let taken = tls.writer().write(bytes)?;
-                    bytes = &bytes[taken..];
-                    while tls.wants_write() {
-                        tls.write_tls(&mut wire)?;
-                    }
-                }
-                Ok(())
-            }
+    /// As [`Layer::write_all`].
+    pub(super) fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        match &mut self.layer {
+            None => self.socket.send_all(bytes, deadline),
+            Some(layer) => layer.write_all(&self.socket, bytes, deadline),
         }
     }
 
-    /// Looks at the peer without waiting. Bytes of TLS records that carry no data are taken in.
+    /// As [`Layer::peek`].
     pub(super) fn peek(&mut self) -> Peek {
-        match self {
-            Transport::Plain(socket) => socket.peek(),
-            Transport::Tls(socket, tls) => {
-                let mut wire = Wire { socket, until: Until::Now };
-                match tls.read_tls(&mut wire) {
-                    Ok(0) => return Peek::Gone,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Peek::Quiet,
-                    Err(_) => return Peek::Gone,
-                }
-                match tls.process_new_packets() {
-                    Ok(state) if state.peer_has_closed() => Peek::Gone,
-                    Ok(state) if state.plaintext_bytes_to_read() > 0 => Peek::Bytes,
-                    Ok(_) => Peek::Quiet,
-                    Err(_) => Peek::Gone,
-                }
-            }
+        match &mut self.layer {
+            None => self.socket.peek(),
+            Some(layer) => layer.peek(&self.socket),
         }
     }
 
-    /// Says goodbye in the way of the protocol.
+    /// As [`Layer::close_notify`].
     pub(super) fn close_notify(&mut self, deadline: Instant) {
-        if let Transport::Tls(socket, tls) = self {
-            tls.send_close_notify();
-            let mut wire = Wire { socket, until: Until::Time(deadline) };
-            while tls.wants_write() && tls.write_tls(&mut wire).is_ok() {}
+        if let Some(layer) = &mut self.layer {
+            layer.close_notify(&self.socket, deadline);
         }
     }
 }
 
-fn read_socket(socket: &Socket, buffer: &mut [u8], until: Until) -> io::Result<usize> {
+/// One read of the bare socket.
+pub(super) fn read_socket(socket: &Socket, buffer: &mut [u8], until: Until) -> io::Result<usize> {
     match until {
         Until::Time(deadline) => socket.recv(buffer, deadline),
         Until::Idle => socket.recv_blocking(buffer),
         Until::Now => socket.recv_now(buffer),
-    }
-}
-
-/// The socket as rustls wants to see it.
-struct Wire<'a> {
-    socket: &'a Socket,
-    until: Until,
-}
-
-impl Read for Wire<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        read_socket(self.socket, buffer, self.until)
-    }
-}
-
-impl Write for Wire<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let deadline = match self.until {
-            Until::Time(deadline) => deadline,
-            // Replies within a read (handshake, alerts) are small: the send buffer has room or the peer stalls.
-            Until::Idle | Until::Now => Instant::now() + PROTOCOL_WRITE_TIME,
-        };
-        self.socket.send(bytes, deadline)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -126,6 +126,11 @@ pub(super) fn set_received() {
     STATE.with(|state| state.received.set(true));
 }
 
+/// Whether any byte of the reply has arrived.
+pub(super) fn is_received() -> bool {
+    STATE.with(|state| state.received.get())
+}
+
 /// Keeps `error` for the caller of ureq, and gives ureq something that makes it stop. It must not look
 /// like the end of a connection, which ends some bodies.
 pub(super) fn fail(error: Error) -> ureq::Error {

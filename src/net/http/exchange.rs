@@ -13,6 +13,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::call;
+use super::cut::{self, Watched};
 use super::pool::Pool;
 use crate::net::connection::{self, Connection, HELD_BOUND_BYTES};
 use crate::net::{Cause, Deadline, Error, Uri};
@@ -40,10 +41,17 @@ impl Connector for Connect {
     ) -> Result<Option<Exchange>, UreqError> {
         let mut connection = self.0.connect(details.uri, call::deadline()).map_err(call::fail)?;
         call::set_reused(connection.reused);
+        let watched = cut::watch(&connection).map_err(call::fail)?;
         let (total, line) = call::sizes();
         connection.buffers.reserve_output(total, line);
         let pool = Arc::clone(&self.0);
-        Ok(Some(Exchange { buffers: ExchangeBuffers(Some(connection)), pool, line_sent: false }))
+        Ok(Some(Exchange {
+            buffers: ExchangeBuffers(Some(connection)),
+            pool,
+            line_sent: false,
+            refused: None,
+            watched,
+        }))
     }
 }
 
@@ -59,6 +67,10 @@ pub(super) struct Exchange {
     pool: Arc<Pool>,
     /// Whether the request line has been handed to the connection.
     line_sent: bool,
+    /// Why the peer took the request only in part. It may have answered all the same (RFC 9112 §9.5).
+    refused: Option<Error>,
+    /// Who may end it from another thread.
+    watched: Option<Watched>,
 }
 
 /// The connection, until it goes back to the pool.
@@ -69,6 +81,10 @@ impl Exchange {
     fn flush(&mut self, deadline: Deadline) -> Result<(), Error> {
         let connection = self.buffers.connection()?;
         if connection.buffers.held().is_empty() {
+            return Ok(());
+        }
+        if self.refused.is_some() {
+            connection.buffers.release_held();
             return Ok(());
         }
         let first = !std::mem::replace(&mut self.line_sent, true);
@@ -82,12 +98,18 @@ impl Exchange {
                 let fresh = self.pool.opener().open_origin(connection.origin.clone(), deadline)?;
                 let mut old = std::mem::replace(&mut **connection, fresh);
                 connection.buffers.take_output_of(&mut old.buffers);
+                self.watched = cut::watch(connection)?;
                 call::set_reused(false);
                 let sent = connection.send_held(false, deadline, &mut started);
                 if started {
                     call::set_written();
                 }
                 sent
+            }
+            Err(error) if call::is_written() && is_stale(&error) => {
+                connection.buffers.release_held();
+                self.refused = Some(error);
+                Ok(())
             }
             sent => sent,
         }
@@ -96,7 +118,11 @@ impl Exchange {
     fn receive(&mut self, deadline: Deadline) -> Result<bool, Error> {
         self.flush(deadline)?;
         let connection = self.buffers.connection()?;
-        let amount = connection.receive(deadline)?;
+        let received = connection.receive(deadline);
+        let amount = match &self.refused {
+            Some(error) if !matches!(received, Ok(1..)) && !call::is_received() => return Err(error.clone()),
+            _ => received?,
+        };
         if amount > 0 {
             call::set_received();
         }
@@ -140,7 +166,10 @@ impl Transport for Exchange {
 
     /// Asked once, when the reply has been read to its end and the connection may be kept.
     fn is_open(&mut self) -> bool {
-        if let Some(connection) = self.buffers.0.take() {
+        self.watched = None;
+        if let Some(connection) = self.buffers.0.take()
+            && self.refused.is_none()
+        {
             self.pool.put(connection);
         }
         false
@@ -238,7 +267,8 @@ mod tests {
         connection.reused = true;
         hold(&mut connection, b"whole request");
         let buffers = ExchangeBuffers(Some(connection));
-        let mut exchange = Exchange { buffers, pool: Arc::clone(&pool), line_sent: false };
+        let pool = Arc::clone(&pool);
+        let mut exchange = Exchange { buffers, pool, line_sent: false, refused: None, watched: None };
         exchange.flush(deadline).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let mut seen = [0; 13];

@@ -6,6 +6,7 @@
 
 mod body;
 mod call;
+mod cut;
 mod exchange;
 mod failure;
 mod pool;
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 pub use self::body::Body;
 use self::call::Call;
+pub use self::cut::Cut;
 use self::exchange::{Connect, NoNames};
 use self::pool::Pool;
 use super::basic_auth::{basic, split_user_info};

@@ -38,10 +38,12 @@ impl Pool {
         &self.opener
     }
 
-    /// A connection for a request to `uri`: an idle one that still stands, or a new one.
+    /// A connection for a request to `uri`: an idle one that still stands and whose certificates have not
+    /// been replaced, or a new one.
     pub(super) fn connect(&self, uri: &Uri, deadline: Deadline) -> Result<Box<Connection>, Error> {
+        let generation = self.opener.generation();
         while let Some(mut connection) = self.take(uri) {
-            if connection.is_quiet() {
+            if connection.generation == generation && connection.is_quiet() {
                 connection.reused = true;
                 return Ok(connection);
             }

@@ -47,13 +47,7 @@ pub(super) struct Moment {
 impl Facts {
     /// Reads a certificate; `None` if it is not one.
     pub(super) fn read(certificate: &[u8]) -> Option<Facts> {
-        let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
-        let mut fields = Reader(outer.expect(SEQUENCE)?);
-        if fields.peek() == Some(EXPLICIT_VERSION) {
-            fields.expect(EXPLICIT_VERSION)?;
-        }
-        fields.expect(INTEGER)?; // serial number
-        fields.expect(SEQUENCE)?; // signature algorithm
+        let mut fields = from_issuer(certificate)?;
         let issuer = read_name(fields.expect(SEQUENCE)?)?;
         let mut validity = Reader(fields.expect(SEQUENCE)?);
         let not_before = read_moment(&mut validity)?;
@@ -61,6 +55,29 @@ impl Facts {
         let subject = read_name(fields.expect(SEQUENCE)?)?;
         Some(Facts { subject, issuer, not_before, not_after })
     }
+}
+
+/// A certificate's public key with its algorithm, as it stands there (RFC 5280 §4.1.2.7).
+pub(super) fn public_key_info(certificate: &[u8]) -> Option<&[u8]> {
+    let mut fields = from_issuer(certificate)?;
+    for _ in ["issuer", "validity", "subject"] {
+        fields.expect(SEQUENCE)?;
+    }
+    let start = fields.0;
+    fields.expect(SEQUENCE)?;
+    start.get(..start.len() - fields.0.len())
+}
+
+/// The fields of a certificate of any version, from the issuer on.
+fn from_issuer(certificate: &[u8]) -> Option<Reader<'_>> {
+    let mut outer = Reader(Reader(certificate).expect(SEQUENCE)?);
+    let mut fields = Reader(outer.expect(SEQUENCE)?);
+    if fields.peek() == Some(EXPLICIT_VERSION) {
+        fields.expect(EXPLICIT_VERSION)?;
+    }
+    fields.expect(INTEGER)?; // serial number
+    fields.expect(SEQUENCE)?; // signature algorithm
+    Some(fields)
 }
 
 /// Reads tag-length-value triples off the front of a slice.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -15,22 +15,29 @@ use serde::Serialize;
 use super::der::Facts;
 use super::provider;
 use super::verifier::SystemAndBundle;
+use super::watched::Watched;
 use crate::net::hex_sha256;
 
-/// Whom to trust; clones share what has been loaded. The bundle is read when this value is made, the
-/// system's certificates when they are first needed, since they take milliseconds to load.
+/// Whom to trust; clones share what has been loaded. The bundle is read when this value is made, and
+/// again when its file has changed; the system's certificates when they are first needed, since they
+/// take milliseconds to load.
 #[derive(Clone)]
 pub struct Trust(Arc<Shared>);
 
 struct Shared {
-    bundle: Option<Bundle>,
+    bundle: Option<(PathBuf, Watched<Bundle>)>,
     system: OnceLock<System>,
     summary: OnceLock<Summary>,
-    verifier: OnceLock<Arc<dyn ServerCertVerifier>>,
+    verifier: Mutex<Option<Made>>,
+}
+
+/// A verifier, and the bundle that it was made of.
+struct Made {
+    bundle: Option<Arc<Bundle>>,
+    verifier: Arc<dyn ServerCertVerifier>,
 }
 
 struct Bundle {
-    path: PathBuf,
     certificates: Vec<CertificateDer<'static>>,
     report: BundleReport,
 }
@@ -134,21 +141,24 @@ impl Trust {
     /// The system's certificates and those in `ca_bundle` (PEM). Blocks that are not certificates, and
     /// certificates that cannot be used, are skipped; a bundle without any that can is an error.
     pub fn load(ca_bundle: Option<&Path>) -> Result<Trust, TrustError> {
-        Ok(Trust::with_bundle(ca_bundle.map(Bundle::load).transpose()?))
+        let watched = |path: &Path| {
+            Watched::load(&[path], || Bundle::load(path)).map(|bundle| (path.to_owned(), bundle))
+        };
+        Ok(Trust::with_bundle(ca_bundle.map(watched).transpose()?))
     }
 
-    fn with_bundle(bundle: Option<Bundle>) -> Trust {
+    fn with_bundle(bundle: Option<(PathBuf, Watched<Bundle>)>) -> Trust {
         Trust(Arc::new(Shared {
             bundle,
             system: OnceLock::new(),
             summary: OnceLock::new(),
-            verifier: OnceLock::new(),
+            verifier: Mutex::default(),
         }))
     }
 
     /// The file whose certificates are trusted besides the system's.
     pub fn bundle_path(&self) -> Option<&Path> {
-        self.0.bundle.as_ref().map(|bundle| bundle.path.as_path())
+        self.0.bundle.as_ref().map(|(path, _)| path.as_path())
     }
 
     /// Loads everything that a handshake needs, which takes milliseconds, so that the first one finds it.
@@ -173,24 +183,34 @@ impl Trust {
                 source_paths: paths.map(|path| path.to_string_lossy().into_owned()).collect(),
                 fallback_note: system.failure.clone().unwrap_or_default(),
             },
-            extra_bundle: self.0.bundle.as_ref().map(|bundle| bundle.report.clone()),
+            extra_bundle: self.current_bundle().map(|bundle| bundle.report.clone()),
         }
     }
 
-    /// Checks servers' certificates.
+    fn current_bundle(&self) -> Option<Arc<Bundle>> {
+        let (path, watched) = self.0.bundle.as_ref()?;
+        Some(watched.current(&[path], || Bundle::load(path)))
+    }
+
+    /// Checks servers' certificates; the same one as long as the bundle stays as it is.
     pub(super) fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
-        if let Some(verifier) = self.0.verifier.get() {
+        let bundle = self.current_bundle();
+        let system = self.0.system.get_or_init(System::load);
+        let mut made = self.0.verifier.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Made { bundle: of, verifier }) = &*made
+            && of.as_ref().map(Arc::as_ptr) == bundle.as_ref().map(Arc::as_ptr)
+        {
             return Ok(Arc::clone(verifier));
         }
+        let certificates = bundle.as_ref().map(|bundle| bundle.certificates.as_slice()).unwrap_or_default();
         let mut roots = RootCertStore::empty();
-        let bundle = self.0.bundle.as_ref().map(|bundle| bundle.certificates.as_slice()).unwrap_or_default();
-        let system = self.0.system.get_or_init(System::load);
-        roots.add_parsable_certificates(bundle.iter().chain(&system.certificates).cloned());
+        roots.add_parsable_certificates(certificates.iter().chain(&system.certificates).cloned());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|_| rustls::Error::General("no trusted certificate was found on this system".into()))?;
-        let verifier: Arc<dyn ServerCertVerifier> = Arc::new(SystemAndBundle::new(webpki, bundle.to_vec()));
-        Ok(Arc::clone(self.0.verifier.get_or_init(|| verifier)))
+        let verifier: Arc<dyn ServerCertVerifier> =
+            Arc::new(SystemAndBundle::new(webpki, certificates.to_vec()));
+        Ok(Arc::clone(&made.insert(Made { bundle, verifier }).verifier))
     }
 }
 
@@ -242,7 +262,7 @@ impl Bundle {
             return Err(TrustError::NoCertificates(path.to_owned()));
         }
         report.cert_count = certificates.len();
-        Ok(Bundle { path: path.to_owned(), certificates, report })
+        Ok(Bundle { certificates, report })
     }
 }
 

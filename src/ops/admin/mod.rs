@@ -1,8 +1,8 @@
 //! The admin API: what an operator may ask a running client, as JSON, and the live event stream.
 //!
 //! [`Admin`] makes the documents, [`AdminRoutes`] answers with them; the support bundle takes them from
-//! [`Admin`] as well. Invariant: every document passes `redact::admin_json` and every secret that the
-//! process has read is hidden in it, whoever supplied it; log events are redacted before they are stored.
+//! [`Admin`] as well. Invariant: every document is redacted and every secret that the process has read
+//! is hidden in it, whoever supplied it; log events are redacted before they are stored.
 
 mod channel;
 mod document;
@@ -116,7 +116,7 @@ impl Admin {
 
     /// `/api/oauth`.
     pub fn oauth(&self) -> Value {
-        self.shown((self.0.oauth)())
+        self.whole((self.0.oauth)())
     }
 
     /// `/api/harpoon/status`.
@@ -133,13 +133,13 @@ impl Admin {
     /// `/api/harpoon/targets`.
     pub fn harpoon_targets(&self) -> Value {
         let targets = self.0.harpoon.as_ref().map(|harpoon| harpoon.targets());
-        self.shown(targets.unwrap_or_else(|| serde_json::json!({ "targets": null })))
+        self.whole(targets.unwrap_or_else(|| serde_json::json!({ "targets": null })))
     }
 
     /// `/api/harpoon/calls`; `limit` is cut to 1 to 100.
     pub fn harpoon_calls(&self, label: Option<&str>, limit: usize) -> Value {
         let calls = self.0.harpoon.as_ref().map(|harpoon| harpoon.calls(label, limit.clamp(1, CALLS)));
-        self.shown(calls.unwrap_or_else(|| serde_json::json!({ "calls": null })))
+        self.whole(calls.unwrap_or_else(|| serde_json::json!({ "calls": null })))
     }
 
     /// Level and ring of the log.
@@ -152,8 +152,17 @@ impl Admin {
         &self.0.secrets
     }
 
-    fn shown(&self, mut document: Value) -> Value {
-        redact::admin_json(&mut document);
+    fn shown(&self, document: Value) -> Value {
+        self.hidden(document, redact::admin_json)
+    }
+
+    /// With URLs whole: the operator must see what exactly may be called, and what was asked.
+    fn whole(&self, document: Value) -> Value {
+        self.hidden(document, redact::calls_json)
+    }
+
+    fn hidden(&self, mut document: Value, redacted: fn(&mut Value)) -> Value {
+        redacted(&mut document);
         self.0.secrets.hide_in_json(&mut document);
         document
     }

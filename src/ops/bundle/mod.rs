@@ -23,6 +23,7 @@ use self::runtime::{list, object};
 use super::admin::Admin;
 use super::log::{Ring, duration_text, time_text};
 use crate::config::{Config, Environment};
+use crate::redact;
 
 pub use self::archive::Format;
 pub use self::routes::BundleRoutes;
@@ -165,12 +166,14 @@ impl Bundle {
             ("targets", admin.harpoon_targets()["targets"].take()),
             ("calls", admin.harpoon_calls(None, usize::MAX)["calls"].take()),
         ]);
-        for (name, snapshot) in [
+        for (name, mut snapshot) in [
             ("admin/status.json", admin.status()),
             ("admin/system.json", admin.system()),
             ("admin/oauth.json", admin.oauth()),
             ("admin/harpoon.json", harpoon),
         ] {
+            // It leaves the host: of URLs less is shown than to whoever asks here.
+            redact::admin_json(&mut snapshot);
             members.push(self.member(name, &pretty(&snapshot)?));
         }
         let mut files = vec!["manifest.json".to_owned()];

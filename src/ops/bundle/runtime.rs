@@ -104,7 +104,7 @@ fn control_plane(config: &Config) -> Value {
     let guardrail = settings.poll_deadline_guardrail;
     let channels = settings.poll_channels.iter().flatten().map(|channel| channel.as_str().to_owned());
     object([
-        ("base_url", url_text(&settings.base_url)),
+        ("base_url", redact::origin(settings.base_url.as_str()).into()),
         ("url_path", redact::snapshot(&settings.url_path).into()),
         ("tunnel_id", settings.tunnel_id.as_str().into()),
         ("organization_id", settings.organization_id.as_deref().unwrap_or_default().into()),
@@ -158,7 +158,7 @@ fn mcp(config: &Config) -> Value {
     let settings = &config.mcp;
     let main = settings.bindings.iter().find(|binding| binding.channel.is_main());
     let mut members = main.map(|main| target(&main.target)).unwrap_or_default();
-    let bindings = settings.bindings.iter().map(|McpBinding { channel, target: to }| {
+    let bindings = settings.bindings.iter().map(|McpBinding { channel, target: to, .. }| {
         let mut members = target(to);
         members.insert("channel".to_owned(), channel.as_str().into());
         Value::Object(members)
@@ -215,7 +215,7 @@ fn harpoon(config: &Config) -> Value {
         object([
             ("label", redact::text(&target.label).into_owned().into()),
             ("description", redact::text(&target.description).into_owned().into()),
-            ("base_url", url_text(&target.url)),
+            ("base_url", redact::snapshot(&target.spelled).into()),
             ("unix_socket_path", path_text(target.unix_socket.as_deref())),
         ])
     });
@@ -264,7 +264,7 @@ fn url_text(url: &Url) -> Value {
 fn proxy_url(proxy: &ProxySetting) -> Value {
     match proxy {
         ProxySetting::Environment => "".into(),
-        ProxySetting::Fixed { url, .. } => url_text(url.expose()),
+        ProxySetting::Fixed { url, .. } => redact::origin(url.expose().as_str()).into(),
     }
 }
 

@@ -35,20 +35,26 @@ pub(super) struct Sessions(Mutex<HashMap<String, Arc<Entry>>>);
 impl Sessions {
     /// The session `id`, which is used now.
     pub(super) fn get(&self, id: &str) -> Option<Arc<Entry>> {
+        self.get_at(id, Instant::now())
+    }
+
+    fn get_at(&self, id: &str, now: Instant) -> Option<Arc<Entry>> {
         let entry = self.lock().get(id).map(Arc::clone)?;
-        let is_idle = entry.is_idle(Instant::now());
-        if is_idle {
+        if entry.is_idle(now) {
             self.end(id);
             return None;
         }
-        entry.state().used = Instant::now();
+        entry.state().used = now;
         Some(entry)
     }
 
     /// Keeps `session` under a new id; gives it back if there are too many.
     pub(super) fn open(&self, session: Session) -> Option<String> {
+        self.open_at(session, Instant::now())
+    }
+
+    fn open_at(&self, session: Session, now: Instant) -> Option<String> {
         let id = random_hex().ok()?;
-        let now = Instant::now();
         let idle: Vec<Arc<Entry>> = {
             let mut sessions = self.lock();
             let idle = if sessions.len() < MAX_SESSIONS {
@@ -130,5 +136,57 @@ impl Entry {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harpoon::{Bounds, Observer, Registry, Server, Setup, Ways};
+    use crate::net::{Cancel, ProxyPolicy, Trust};
+
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn called(&self, _: &str, _: Option<u16>, _: &'static str, _: Duration, _: u64) {}
+    }
+
+    fn server() -> Server {
+        let setup = Setup {
+            bounds: Bounds { max_response_bytes: 1, max_redirects: 0 },
+            ways: Ways { trust: Trust::system(), proxies: ProxyPolicy::environment() },
+            capture_payloads: false,
+            registry: Arc::new(Registry::new(false)),
+            observer: Arc::new(Deaf),
+        };
+        Server::new(setup, &Cancel::new())
+    }
+
+    #[test]
+    fn a_session_that_nobody_uses_for_half_an_hour_is_gone_and_use_keeps_it() {
+        let (server, sessions, start) = (server(), Sessions::default(), Instant::now());
+        let id = sessions.open_at(server.open_session(), start).unwrap();
+        let nearly = IDLE_TIME - Duration::from_secs(1);
+        assert!(sessions.get_at(&id, start + nearly).is_some());
+        let entry = sessions.get_at(&id, start + nearly * 2).expect("it was used in between");
+        assert!(sessions.get_at(&id, start + nearly * 2 + IDLE_TIME).is_none());
+        assert!(entry.has_ended(), "what runs in it is cut");
+        assert!(sessions.get_at(&id, start).is_none());
+    }
+
+    #[test]
+    fn when_all_places_are_taken_only_idle_sessions_make_room() {
+        let (server, sessions, start) = (server(), Sessions::default(), Instant::now());
+        let open = |now| sessions.open_at(server.open_session(), now);
+        let ids: Vec<String> = (0..MAX_SESSIONS).map(|_| open(start).unwrap()).collect();
+        assert_eq!(open(start), None);
+        sessions.end(&ids[0]);
+        assert!(open(start).is_some(), "one has ended");
+        let later = start + IDLE_TIME;
+        assert_eq!(open(later - Duration::from_secs(1)), None);
+        assert!(sessions.get_at(&ids[1], later - Duration::from_secs(1)).is_some());
+        assert!(open(later).is_some());
+        assert!(sessions.get_at(&ids[1], later).is_some(), "the one in use stays");
+        assert!(sessions.get_at(&ids[2], later).is_none());
     }
 }

@@ -29,7 +29,7 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {}
 
 /// A file of ours, for as long as it holds what we wrote.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OwnFile {
     path: PathBuf,
     content: String,

@@ -187,6 +187,11 @@ impl Listener {
         &self.base_url
     }
 
+    /// The file that holds the base URL, if there is to be one.
+    pub fn url_file(&self) -> Option<&OwnFile> {
+        self.url_file.as_ref()
+    }
+
     /// The bound address as logged: `127.0.0.1:8080`, or the path of the socket.
     pub fn address(&self) -> &str {
         &self.address

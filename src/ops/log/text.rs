@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Marks the text of a [`List`]; no other value starts with it.
-const LIST_MARK: char = '\u{1d}';
+use crate::control_plane::event::LIST_MARK;
+pub use crate::control_plane::event::List;
 
 /// Marks the text of a [`Json`]; no other value starts with it.
 const JSON_MARK: char = '\u{1e}';
@@ -21,16 +21,6 @@ impl fmt::Display for Json<'_> {
 /// The JSON of a displayed [`Json`]; `None` for any other text.
 pub(super) fn json_text(text: &str) -> Option<&str> {
     text.strip_prefix(JSON_MARK)
-}
-
-/// A list as the value of a field: an array in JSON, `[a b]` in text.
-pub struct List<'a, T>(pub &'a [T]);
-
-impl<T: fmt::Display> fmt::Display for List<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{LIST_MARK}")?;
-        self.0.iter().try_for_each(|item| write!(f, "{item}{LIST_MARK}"))
-    }
 }
 
 /// The items of a displayed [`List`]; `None` for any other text.

@@ -3,9 +3,10 @@
 //! Invariant: at most one test of the modern era runs at a time; whoever needs its result waits for it,
 //! and no lock is held while it runs.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::mcp::bridge::legacy::Connector;
@@ -17,6 +18,8 @@ use crate::mcp::probe::ServerInfo;
 use crate::mcp::{Failure, FailureKind, LifecycleNote, Outcome, Source};
 use crate::net::Deadline;
 
+use super::refusals::Refusal;
+use super::running::Running;
 use super::sessions::{Key, Sessions};
 
 /// How long a "no" is believed, so that an upgraded server is noticed.
@@ -29,6 +32,8 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 const DISCOVERY_KEPT: Duration = Duration::from_secs(60);
 const LEGACY_BIT: u8 = 1;
 const MODERN_BIT: u8 = 2;
+/// Methods of refused requests that are told apart in the log.
+const MAX_REFUSED_METHODS: usize = 16;
 /// Identities whose tools are remembered.
 const MAX_TOOL_TABLES: usize = 64;
 
@@ -41,20 +46,35 @@ pub(in crate::mcp) struct Eras {
     pub(super) handshake_limit: Duration,
     pub(super) tally: Tally,
     state: Mutex<State>,
-    changed: Condvar,
+    pub(super) changed: Condvar,
+    /// Methods of the server that were refused, the first time worth a warning.
+    refused: Mutex<BTreeSet<String>>,
     /// What is known for certain, for a look without the lock: one bit an era.
     certain: AtomicU8,
+    /// The server could not be reached since it was last asked what it is.
+    pub(super) unreached: AtomicBool,
+    /// Calls that their connectors may take back.
+    pub(super) running: Running,
+    /// How long refusals are repeated without asking again.
+    pub(in crate::mcp) refusal_kept: Duration,
 }
 
 /// What is known.
 #[derive(Default)]
 pub(super) struct State {
-    legacy: Known,
-    modern: Known,
+    pub(super) legacy: Known,
+    pub(super) modern: Known,
     testing: bool,
-    refusal: Option<Refusal>,
+    pub(super) refusal: Option<Refusal>,
+    /// The last answer of a server that does not speak the modern era to the test of it; none if it was
+    /// silent.
+    pub(super) modern_refusal: Option<Outcome>,
+    /// When it was last found not to.
+    pub(super) refused_modern_at: Option<Instant>,
     pub(super) discovered: Option<Discovered>,
     pub(super) sessions: Sessions,
+    /// Threads that go on beside the commands that caused them.
+    pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) connector: Connector,
     tools: HashMap<Key, Tools>,
     identity: Identity,
@@ -70,7 +90,7 @@ struct Identity {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Known {
+pub(super) enum Known {
     #[default]
     Unknown,
     Yes,
@@ -83,13 +103,8 @@ pub(super) struct Discovered {
     pub(super) result: Arc<str>,
     at: Instant,
     kept: Duration,
-}
-
-/// Both eras were refused: the answers to both tests.
-struct Refusal {
-    until: Instant,
-    legacy: Outcome,
-    modern: Outcome,
+    /// It names a revision that messages can be translated into.
+    bridgeable: bool,
 }
 
 /// What a message has to do.
@@ -139,7 +154,11 @@ impl Eras {
             tally: Tally::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
+            refused: Mutex::default(),
             certain: AtomicU8::new(0),
+            unreached: AtomicBool::new(false),
+            running: Running::default(),
+            refusal_kept: REFUSAL_KEPT,
         }
     }
 
@@ -150,6 +169,13 @@ impl Eras {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that a thread is waited for in the end.
+    pub(in crate::mcp) fn adopt(&self, thread: JoinHandle<()>) {
+        let mut state = self.lock();
+        state.threads.retain(|thread| !thread.is_finished());
+        state.threads.push(thread);
     }
 
     pub(super) fn notify(&self) {
@@ -183,7 +209,7 @@ impl Eras {
     pub(super) fn test_deadline(&self, deadline: Deadline) -> Deadline {
         let window = self.window.max(Duration::from_secs(5));
         let share = deadline.remaining().map_or(window, |left| left.mul_f64(0.4));
-        Deadline::after(window.min(share).max(Duration::from_secs(1))).earliest(deadline)
+        Deadline::after(window.min(share).max(Duration::from_secs(1)))
     }
 
     /// What is known about messages with a handshake.
@@ -209,8 +235,8 @@ impl Eras {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if let Some(refusal) = state.refusal(now) {
-                return Ok(Road::Refused(refusal.modern.clone()));
+            if let Some(outcome) = state.refusal(now).and_then(|refusal| refusal.modern.clone()) {
+                return Ok(Road::Refused(outcome));
             }
             match state.modern.fact(now) {
                 Fact::Yes => return Ok(Road::Pass),
@@ -253,13 +279,19 @@ impl Eras {
     }
 
     /// To be called before the lock is given back after a change.
-    fn settle(&self, state: &State) {
+    pub(super) fn settle(&self, state: &State) {
         let bit = |known: Known, bit: u8| if known == Known::Yes { bit } else { 0 };
         self.certain.store(bit(state.legacy, LEGACY_BIT) | bit(state.modern, MODERN_BIT), Ordering::Relaxed);
     }
 
-    /// Notes what a test or a message has shown.
-    pub(super) fn learn(&self, legacy: Option<bool>, modern: Option<bool>, evidence: &'static str) {
+    /// Notes what a test or a message that was begun at `since` has shown.
+    pub(super) fn learn(
+        &self,
+        legacy: Option<bool>,
+        modern: Option<bool>,
+        evidence: &'static str,
+        since: Instant,
+    ) {
         let known = |yes: bool| if yes { Known::Yes } else { Known::No(Instant::now() + NO_KEPT) };
         let mut state = self.lock();
         let before = state.facts();
@@ -285,7 +317,7 @@ impl Eras {
             _ => return,
         };
         log::info!(target: "mcpclient", channel = self.channel.as_str(), era, protocol_version = version.as_str(),
-            evidence; "mcp server era determined");
+            evidence, elapsed_ms = millis(since.elapsed()); "mcp server era determined");
     }
 
     /// Forgets what is known about the eras, since an answer contradicted it.
@@ -293,6 +325,7 @@ impl Eras {
         let mut state = self.lock();
         state.legacy = Known::Unknown;
         state.modern = Known::Unknown;
+        state.refused_modern_at = None;
         self.settle(&state);
         state.discovered = None;
         state.announced = [false; 2];
@@ -301,38 +334,24 @@ impl Eras {
         self.changed.notify_all();
     }
 
-    /// Forgets that the modern era was refused once.
-    pub(super) fn doubt_modern(&self) {
-        let mut state = self.lock();
-        state.modern = Known::Unknown;
-        self.settle(&state);
-    }
-
-    /// Both eras were refused: for a while connectors get these answers.
-    pub(super) fn refused_both(&self, legacy: Outcome, modern: Outcome) {
-        let until = Instant::now() + REFUSAL_KEPT;
-        let mut state = self.lock();
-        state.refusal = Some(Refusal { until, legacy, modern });
-        state.legacy = Known::No(until);
-        state.modern = Known::No(until);
-        self.settle(&state);
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    /// Keeps a discovery.
-    pub(super) fn discovered(&self, result: &str) {
+    /// Keeps a discovery, `answer` being all of the message.
+    pub(super) fn discovered(&self, result: &str, answer: &str) {
+        let bridgeable = own::is_bridgeable(answer);
         let [ttl, own_meta] = peek::members(result, ["ttlMs", "_meta"]);
         let ttl = ttl.and_then(|ttl| ttl.get().parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
         let info = own_meta.and_then(|own_meta| peek::member(own_meta, own::meta::SERVER_INFO));
         let mut state = self.lock();
         state.identity = Identity {
-            version: Some(own::MODERN_VERSION.to_owned()),
+            version: own::newest_modern(result).or_else(|| Some(own::MODERN_VERSION.to_owned())),
             name: info.and_then(|info| text(info.get(), "name")),
             software: info.and_then(|info| text(info.get(), "version")),
         };
-        state.discovered =
-            Some(Discovered { result: Arc::from(result), at: Instant::now(), kept: ttl.max(DISCOVERY_KEPT) });
+        state.discovered = Some(Discovered {
+            result: Arc::from(result),
+            at: Instant::now(),
+            kept: ttl.max(DISCOVERY_KEPT),
+            bridgeable,
+        });
     }
 
     /// Keeps who answered an `initialize`.
@@ -343,7 +362,7 @@ impl Eras {
     }
 
     /// What the readiness probe found.
-    pub(in crate::mcp) fn probed(&self, info: &ServerInfo) {
+    pub(in crate::mcp) fn probed(&self, info: &ServerInfo, since: Instant) {
         let known = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         self.lock().identity = Identity {
             version: known(&info.protocol_version),
@@ -351,9 +370,15 @@ impl Eras {
             software: known(&info.version),
         };
         match info.modern {
-            true => self.learn(Some(false), Some(true), "discover_result"),
-            false => self.learn(Some(true), None, "initialize_result"),
+            true => self.learn(Some(false), Some(true), "discover_result", since),
+            false => self.learn(Some(true), None, "initialize_result", since),
         }
+    }
+
+    /// Whether the server names a revision of the modern era that is known here, as far as it told.
+    pub(super) fn is_bridgeable(&self) -> bool {
+        let state = self.lock();
+        state.discovered.as_ref().is_none_or(|known| known.bridgeable || known.at.elapsed() >= known.kept)
     }
 
     /// The discovery at hand; none if there is none, or if it is old and `fresh` is wanted.
@@ -383,6 +408,17 @@ impl Eras {
         }
         log::debug!(target: "mcpclient", channel = self.channel.as_str(), direction = direction.label(),
             rpc_method = method, outcome = outcome.label(); "bridged message");
+    }
+
+    /// Counts and logs that a request of the server was refused.
+    pub(in crate::mcp) fn refused_request(&self, method: &str) {
+        self.tally.refused_request(method);
+        let first = {
+            let mut known = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            known.len() < MAX_REFUSED_METHODS && known.insert(method.to_owned())
+        };
+        let level = if first { log::Level::Warn } else { log::Level::Debug };
+        log::log!(target: "mcpclient", level, channel = self.channel.as_str(), method; "refused server request");
     }
 
     /// What operators may know.
@@ -419,6 +455,11 @@ impl State {
         self.refusal.take_if(|refusal| refusal.until <= now);
         self.refusal.as_ref()
     }
+}
+
+/// Whole milliseconds for a log field.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn text(object: &str, name: &str) -> Option<String> {

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::jsonrpc::{Envelope, Kind, Message};
 use crate::mcp::bridge::own::{
@@ -42,10 +43,13 @@ enum Bridged {
     Done(Outcome),
     /// The server does not speak the modern era after all.
     Wrong,
+    /// It speaks only revisions of it that nothing can be translated into.
+    Unusable,
 }
 
 impl HttpBinding {
     pub(super) fn carry_legacy(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
+        let started = Instant::now();
         let mut known = self.eras.speaks_legacy();
         let mut may_reset = true;
         loop {
@@ -56,7 +60,7 @@ impl HttpBinding {
                 let outcome = self.forward(exchange, on_event);
                 match judge(exchange.message, &outcome, is_yes(known)) {
                     Reply::Speaks => {
-                        self.learned(exchange.message, &outcome);
+                        self.learned(exchange.message, &outcome, started);
                         return outcome;
                     }
                     Reply::Silent => return outcome,
@@ -74,24 +78,27 @@ impl HttpBinding {
                     self.eras.reset();
                     known = Fact::Unknown;
                 }
-                Bridged::Wrong => return handshake_failed(None),
+                Bridged::Wrong | Bridged::Unusable => return handshake_failed(None),
             }
         }
     }
 
-    fn learned(&self, message: &Message, outcome: &Outcome) {
+    fn learned(&self, message: &Message, outcome: &Outcome, started: Instant) {
         if message.method() == "initialize"
             && let Outcome::Answered(answer) = outcome
             && let Some(result) = result_of(&answer.json)
         {
+            let version = peek::members(&result, ["protocolVersion"])[0].and_then(peek::string);
+            own::warn_of_unfamiliar(&self.eras.channel, &version.unwrap_or_default());
             self.eras.initialized(&result);
         }
-        self.eras.learn(Some(true), None, "initialize_result");
+        self.eras.learn(Some(true), None, "initialize_result", started);
     }
 
     /// The server does not seem to speak the message's era; `reply` is what it said to it.
     fn beyond(&self, exchange: &Exchange<'_>, reply: Option<Outcome>, on_event: OnEvent<'_>) -> Bridged {
         let or_reply = |reply: Option<Outcome>, other: Outcome| Bridged::Done(reply.unwrap_or(other));
+        let started = Instant::now();
         loop {
             let road = match self.eras.legacy_road(exchange.deadline) {
                 Ok(road) => road,
@@ -99,8 +106,8 @@ impl HttpBinding {
             };
             match road {
                 Road::Bridge => {
-                    self.eras.learn(Some(false), None, "modern_error");
-                    return self.over_modern(exchange, on_event);
+                    self.eras.learn(Some(false), None, "modern_error", started);
+                    return self.over_modern(exchange, reply, on_event);
                 }
                 Road::Refused(outcome) => return or_reply(reply, under_id(outcome, exchange.message)),
                 // The server does not speak the other era either.
@@ -115,10 +122,9 @@ impl HttpBinding {
                     drop(testing);
                     match tested {
                         Tested::Modern(_) => {}
-                        Tested::NotModern(modern) if exchange.message.method() == "initialize" => {
+                        Tested::NotModern(_) if exchange.message.method() == "initialize" => {
                             if let Some(reply) = &reply {
-                                let modern = modern.unwrap_or_else(|| handshake_failed(None));
-                                self.eras.refused_both(reply.clone(), modern);
+                                self.eras.refused_both(reply.clone());
                             }
                         }
                         Tested::NotModern(_) => {}
@@ -131,13 +137,32 @@ impl HttpBinding {
         }
     }
 
-    fn over_modern(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Bridged {
+    /// The server speaks only revisions that nothing can be translated into: its own answer to the message
+    /// as it came, which it refuses before it does anything.
+    fn unbridgeable(
+        &self,
+        exchange: &Exchange<'_>,
+        reply: Option<Outcome>,
+        on_event: OnEvent<'_>,
+    ) -> Bridged {
+        let outcome = reply.unwrap_or_else(|| self.forward(exchange, on_event));
+        if exchange.message.kind() == Kind::Call {
+            self.eras.refused_legacy(outcome.clone());
+        }
+        Bridged::Done(outcome)
+    }
+
+    fn over_modern(&self, exchange: &Exchange<'_>, reply: Option<Outcome>, on_event: OnEvent<'_>) -> Bridged {
         let (message, method) = (exchange.message, exchange.message.method());
         let note = |outcome| self.eras.bridged(DIRECTION, outcome, method);
         let discovered = match self.discovery(exchange) {
             Ok(discovered) => discovered,
             Err(outcome) => return Bridged::Done(under_id(outcome, message)),
         };
+        if !self.eras.is_bridgeable() {
+            note(MessageOutcome::Failed);
+            return self.unbridgeable(exchange, reply, on_event);
+        }
         let down = {
             let mut state = self.eras.lock();
             legacy::down(message, &mut state.connector, discovered.as_deref())
@@ -162,7 +187,21 @@ impl HttpBinding {
                 other => other,
             });
         }
-        let bridged = self.ask_modern(json, headers, exchange, on_event);
+        let mut bridged = Bridged::Wrong;
+        let outcome = self.cuttable(exchange, || {
+            bridged = self.ask_modern(json, headers, exchange, &mut *on_event);
+            match &bridged {
+                Bridged::Done(outcome) => outcome.clone(),
+                _ => Outcome::Expired,
+            }
+        });
+        if let Outcome::Withdrawn = outcome {
+            return Bridged::Done(outcome);
+        }
+        if let Bridged::Unusable = bridged {
+            note(MessageOutcome::Failed);
+            return self.unbridgeable(exchange, reply, on_event);
+        }
         note(match &bridged {
             Bridged::Done(Outcome::Answered(_)) => MessageOutcome::Mapped,
             _ => MessageOutcome::Failed,
@@ -186,7 +225,7 @@ impl HttpBinding {
             "tools/call" => self.eras.with_tools(key, |tools| tools.headers(&json)),
             _ => Vec::new(),
         };
-        let mut mended = false;
+        let (mut mended, mut versioned) = (false, false);
         let mut retries = 0;
         let mut pause = RETRY_PAUSE;
         let answered = loop {
@@ -206,6 +245,15 @@ impl HttpBinding {
             if let Some((_, error)) = proof(&outcome) {
                 if evidence::denies_modern(&error) {
                     return Bridged::Wrong;
+                }
+                if own::error_code(&error) == Some(UNSUPPORTED_VERSION) {
+                    let supported = own::supported(&error);
+                    if supported.is_some_and(|list| !list.iter().any(|version| version == MODERN_VERSION)) {
+                        return Bridged::Unusable;
+                    }
+                    if !std::mem::replace(&mut versioned, true) {
+                        continue;
+                    }
                 }
                 if own::error_code(&error) == Some(HEADER_MISMATCH)
                     && method == "tools/call"
@@ -314,17 +362,20 @@ impl HttpBinding {
     /// The server's discovery, read again for an `initialize` when it is old.
     fn discovery(&self, exchange: &Exchange<'_>) -> Result<Option<Arc<str>>, Outcome> {
         let wants = matches!(exchange.message.method(), "initialize" | "logging/setLevel");
-        if !wants {
+        let unreached = self.eras.unreached.swap(false, Ordering::Relaxed);
+        if !wants && !unreached {
             return Ok(self.eras.discovery(false));
         }
-        if let Some(fresh) = self.eras.discovery(exchange.message.method() == "initialize") {
+        if let Some(fresh) =
+            self.eras.discovery(exchange.message.method() == "initialize").filter(|_| !unreached)
+        {
             return Ok(Some(fresh));
         }
         match self.test_modern(exchange, &mut |_| {}) {
             Tested::Modern(_) => Ok(self.eras.discovery(false)),
             other => match self.eras.discovery(false) {
                 Some(old) => {
-                    self.eras.learn(None, Some(true), "discover_result");
+                    self.eras.learn(None, Some(true), "discover_result", Instant::now());
                     Ok(Some(old))
                 }
                 None => match other {

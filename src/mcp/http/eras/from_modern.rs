@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::jsonrpc::{Envelope, Kind, Message};
 use crate::mcp::bridge::own::{HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION};
@@ -12,6 +13,7 @@ use crate::net::Deadline;
 
 use super::super::HttpBinding;
 use super::facts::{Road, handshake_failed};
+use super::running::How;
 use super::sessions::{Key, NoSession, Session, key};
 use super::{Tested, is_unread, presentable, proof, translated, under_id};
 
@@ -23,15 +25,19 @@ const DIRECTION: Direction = Direction::ModernToLegacy;
 enum Bridged {
     /// With this.
     Done(Outcome),
-    /// The server does not speak the legacy era after all.
+    /// The server does not speak the legacy era: its answer to the handshake.
     Wrong(Outcome),
+    /// It may not any more: what the connector gets if it still does.
+    Doubtful(Outcome),
 }
 
 impl HttpBinding {
     pub(super) fn carry_modern(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
-        // The answer to this command's own test of the modern era.
-        let mut refused: Option<Option<Outcome>> = None;
+        let started = Instant::now();
+        // This command's own test of the modern era has failed.
+        let mut refused = false;
         let mut may_reset = true;
+        let mut doubtful: Option<Outcome> = None;
         loop {
             let road = match self.eras.modern_road(exchange.deadline) {
                 Ok(road) => road,
@@ -40,7 +46,7 @@ impl HttpBinding {
             match road {
                 Road::Refused(outcome) => return under_id(outcome, exchange.message),
                 Road::Pass => {
-                    let outcome = self.pass_modern(exchange, on_event);
+                    let outcome = self.cuttable(exchange, || self.pass_modern(exchange, &mut *on_event));
                     let denied = is_unread(&outcome)
                         || proof(&outcome).is_some_and(|(_, error)| evidence::denies_modern(&error));
                     if !denied || !may_reset || exchange.message.kind() != Kind::Call {
@@ -57,12 +63,12 @@ impl HttpBinding {
                             return outcome;
                         }
                         Tested::Modern(_) => {}
-                        Tested::NotModern(answer) => refused = Some(answer),
+                        Tested::NotModern(_) => refused = true,
                         Tested::NoFact(outcome) => return under_id(outcome, exchange.message),
                         Tested::ServerError(outcome) => {
                             return match self.session(key(exchange.headers), exchange, "bridge") {
                                 Ok(_) => {
-                                    self.eras.learn(None, Some(false), "initialize_result");
+                                    self.eras.learn(None, Some(false), "initialize_result", started);
                                     continue;
                                 }
                                 Err(_) => under_id(outcome, exchange.message),
@@ -70,26 +76,27 @@ impl HttpBinding {
                         }
                     }
                 }
+                Road::Bridge if doubtful.is_some() => return doubtful.unwrap_or(Outcome::Expired),
                 Road::Bridge => match self.over_legacy(exchange, on_event) {
                     Bridged::Done(outcome) => return outcome,
-                    // An old "no" may be wrong by now.
-                    Bridged::Wrong(_) if refused.is_none() && may_reset => {
+                    Bridged::Doubtful(outcome) => {
+                        if refused || !may_reset || !self.eras.doubt_modern(started) {
+                            return outcome;
+                        }
                         may_reset = false;
-                        self.eras.doubt_modern();
+                        doubtful = Some(outcome);
                     }
+                    // An old "no" may be wrong by now.
+                    Bridged::Wrong(_) if !refused && may_reset && self.eras.doubt_modern(started) => {
+                        may_reset = false;
+                    }
+                    // Neither era works: the connector gets the answer of its own.
                     Bridged::Wrong(outcome) => {
-                        return self.both_refused(exchange, outcome, refused.flatten());
+                        return under_id(self.eras.refused_both(outcome), exchange.message);
                     }
                 },
             }
         }
-    }
-
-    /// Neither era works: the connector gets the answer of its own.
-    fn both_refused(&self, exchange: &Exchange<'_>, legacy: Outcome, modern: Option<Outcome>) -> Outcome {
-        let modern = modern.unwrap_or_else(|| handshake_failed(None));
-        self.eras.refused_both(legacy, modern.clone());
-        under_id(modern, exchange.message)
     }
 
     /// The server speaks the message's era.
@@ -115,6 +122,11 @@ impl HttpBinding {
             return Bridged::Done(outcome);
         }
         let key = key(exchange.headers);
+        if self.eras.unreached.swap(false, Ordering::Relaxed) {
+            self.eras.lock().sessions.forget();
+        }
+        let id = exchange.message.id().filter(|_| exchange.message.kind() == Kind::Call);
+        let _entered = id.map(|id| self.eras.running.enter(key, id, How::Tell));
         let mut lost = false;
         loop {
             let trigger = if lost { "session_lost" } else { "bridge" };
@@ -145,9 +157,9 @@ impl HttpBinding {
                     });
                     return Bridged::Done(outcome);
                 }
-                Ok(wrong) => {
-                    self.forget_session(key, &session);
-                    return wrong;
+                Ok(other) => {
+                    note(MessageOutcome::Failed);
+                    return other;
                 }
                 Err(status) => {
                     self.lose(key, &session, status);
@@ -195,23 +207,21 @@ impl HttpBinding {
         if outcome_is_expired(&outcome) && message.kind() == Kind::Call && message.method() != "initialize" {
             self.cancel(&message, &headers);
         }
-        if let Some((_, error)) = proof(&outcome)
-            && matches!(
+        let doubtful = proof(&outcome).is_some_and(|(_, error)| {
+            matches!(
                 own::error_code(&error),
                 Some(HEADER_MISMATCH | MISSING_CAPABILITY | UNSUPPORTED_VERSION)
-            )
-            && evidence::proves_modern(&error)
-        {
-            return Ok(Bridged::Wrong(outcome));
-        }
-        Ok(Bridged::Done(match outcome {
+            ) && evidence::proves_modern(&error)
+        });
+        let up = match outcome {
             Outcome::Answered(Answer { head, json }) => {
                 let head = presentable(head, passed.get());
                 modern::up(Answer { head, json }, message.method(), &session.result)
             }
             Outcome::Accepted(head) => Outcome::Accepted(Head::bare(head.status)),
             other => other,
-        }))
+        };
+        Ok(if doubtful { Bridged::Doubtful(up) } else { Bridged::Done(up) })
     }
 
     /// Tells the server that nobody waits for `message` any more.

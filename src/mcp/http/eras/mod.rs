@@ -7,15 +7,24 @@
 mod facts;
 mod from_legacy;
 mod from_modern;
+mod handshake;
+mod refusals;
+mod running;
 mod sessions;
 
 pub(in crate::mcp) use facts::Eras;
 
-use crate::jsonrpc::{Envelope, Message};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::jsonrpc::{Envelope, Id, Kind, Message};
 use crate::mcp::bridge::{Fact, complete, evidence, own};
 use crate::mcp::era::{self, Era};
-use crate::mcp::{Answer, Event, Exchange, Failure, FailureKind, Head, OnEvent, Outcome, Source};
-use crate::net::HeaderList;
+use crate::mcp::{Answer, Event, Exchange, Failure, FailureKind, Head, OnEvent, Outcome, Source, peek};
+use crate::net::{Cut, HeaderList};
+
+use running::How;
 
 use super::HttpBinding;
 
@@ -38,17 +47,61 @@ enum Tested {
 impl HttpBinding {
     /// An exchange with whatever the era of the message needs.
     pub(super) fn exchange_across(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Outcome {
-        match era::of_message(exchange.message, exchange.headers) {
-            Era::Legacy => self.carry_legacy(exchange, on_event),
+        let era = era::of_message(exchange.message, exchange.headers);
+        if exchange.message.method() == "notifications/cancelled" {
+            return self.take_back(exchange, era, on_event);
+        }
+        let outcome = match era {
             Era::Modern => self.carry_modern(exchange, on_event),
-            // Whoever speaks the modern era alone is told by the end of the exchange.
-            Era::Neutral if self.eras.is_modern_only() => Outcome::Accepted(Head::bare(202)),
-            Era::Neutral => self.forward(exchange, on_event),
+            Era::Legacy | Era::Neutral => self.carry_legacy(exchange, on_event),
+        };
+        if let Outcome::Failed(Failure::Broken { kind, .. }) = &outcome
+            && matches!(kind, FailureKind::ConnectionRefused | FailureKind::ConnectionReset)
+        {
+            self.eras.unreached.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// A connector does not want the answer to a call any more. Who speaks the modern era is told by the
+    /// end of the exchange, whoever speaks the other by this message.
+    fn take_back(&self, exchange: &Exchange<'_>, era: Era, on_event: OnEvent<'_>) -> Outcome {
+        let done = Outcome::Accepted(Head::bare(202));
+        let named = Envelope::parse(exchange.message.json().as_bytes())
+            .ok()
+            .and_then(|view| view.params)
+            .and_then(|params| peek::member(params, "requestId"))
+            .and_then(Id::from_raw);
+        match named.and_then(|id| self.eras.running.find(sessions::key(exchange.headers), &id)) {
+            Some(How::Cut(cut)) => {
+                cut.fire();
+                done
+            }
+            Some(How::Tell) => self.carry_modern(exchange, on_event),
+            None if era == Era::Modern || self.eras.is_modern_only() => done,
+            // Another client may run the call.
+            None => self.forward(exchange, on_event),
+        }
+    }
+
+    /// Runs the exchange of a call to a server of the modern era so that it can be taken back.
+    fn cuttable(&self, call: &Exchange<'_>, run: impl FnOnce() -> Outcome) -> Outcome {
+        let Some(id) = call.message.id().filter(|_| call.message.kind() == Kind::Call) else {
+            return run();
+        };
+        let cut = Cut::new();
+        let _entered = self.eras.running.enter(sessions::key(call.headers), id, How::Cut(Arc::clone(&cut)));
+        let _held = cut.hold();
+        match run() {
+            Outcome::Answered(answer) => Outcome::Answered(answer),
+            _ if cut.is_fired() => Outcome::Withdrawn,
+            other => other,
         }
     }
 
     /// Tests the modern era: with the connector's own discovery if `exchange` is one.
     fn test_modern(&self, exchange: &Exchange<'_>, on_event: OnEvent<'_>) -> Tested {
+        let started = Instant::now();
         let deadline = self.eras.test_deadline(exchange.deadline);
         let outcome = if exchange.message.method() == "server/discover" {
             self.forward_complete(&Exchange { deadline, ..*exchange }, on_event)
@@ -64,18 +117,24 @@ impl HttpBinding {
         match &tested {
             Tested::Modern(Outcome::Answered(answer)) => {
                 if let Some(result) = result_of(&answer.json) {
-                    self.eras.discovered(&result);
+                    self.eras.discovered(&result, &answer.json);
+                } else if !own::is_bridgeable(&answer.json) {
+                    self.eras.discovered("{}", &answer.json);
                 }
-                self.eras.learn(None, Some(true), "discover_result");
+                let is_error = Envelope::parse(answer.json.as_bytes()).is_ok_and(|view| view.error.is_some());
+                let word = if is_error { "modern_error" } else { "discover_result" };
+                self.eras.learn(None, Some(true), word, started);
             }
-            Tested::NotModern(Some(Outcome::Answered(answer))) => {
+            Tested::NotModern(Some(answered @ Outcome::Answered(answer))) => {
+                self.eras.refused_modern(Some(answered));
                 let legacy = Envelope::parse(answer.json.as_bytes())
                     .is_ok_and(|view| evidence::of_discovery(&view) == evidence::Discovery::LegacyOnly);
-                self.eras.learn(legacy.then_some(true), Some(false), "probe_error");
+                self.eras.learn(legacy.then_some(true), Some(false), "probe_error", started);
             }
             Tested::NotModern(answer) => {
+                self.eras.refused_modern(answer.as_ref());
                 let word = if answer.is_some() { "probe_error" } else { "probe_timeout" };
-                self.eras.learn(None, Some(false), word);
+                self.eras.learn(None, Some(false), word, started);
             }
             _ => {}
         }
@@ -151,6 +210,9 @@ fn result_of(json: &str) -> Option<String> {
 /// The outcome of somebody else's exchange under this message's id.
 fn under_id(outcome: Outcome, message: &Message) -> Outcome {
     match outcome {
+        Outcome::Answered(answer) if message.kind() != Kind::Call => {
+            Outcome::Accepted(Head::bare(answer.head.status))
+        }
         Outcome::Answered(answer) => {
             let json = own::with_id(&answer.json, message.id());
             Outcome::Answered(Answer { json, ..answer })

@@ -5,13 +5,14 @@
 
 use crate::order;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::jsonrpc::{Envelope, Message};
-use crate::mcp::bridge::{evidence, modern, own};
-use crate::mcp::era::LEGACY_VERSIONS;
-use crate::mcp::{Answer, Exchange, Failure, FailureKind, Outcome, Source, peek};
+use serde_json::value::RawValue;
+
+use crate::jsonrpc::Message;
+use crate::mcp::bridge::modern;
+use crate::mcp::{Exchange, Failure, FailureKind, Outcome, Source};
 use crate::net::{Deadline, HeaderList, sha256};
 
 use super::super::HttpBinding;
@@ -33,11 +34,18 @@ pub(super) type Key = [u8; 32];
 
 /// All sessions of one server.
 #[derive(Default)]
-pub(super) struct Sessions(HashMap<Key, Slot>);
+pub(super) struct Sessions {
+    open: HashMap<Key, Slot>,
+    /// The client stops: what is opened now is closed again at once.
+    closed: bool,
+}
+
+/// How opening a session ended, once it has.
+type Attempt = OnceLock<Result<Arc<Session>, NoSession>>;
 
 enum Slot {
     /// Somebody opens it.
-    Opening,
+    Opening(Arc<Attempt>),
     Open {
         session: Arc<Session>,
         used: Instant,
@@ -48,15 +56,16 @@ enum Slot {
 pub(super) struct Session {
     /// The `initialize` result.
     pub(super) result: Box<str>,
-    id: Option<String>,
-    version: String,
+    pub(super) id: Option<String>,
+    pub(super) version: String,
     /// Headers of the command that opened it, for closing it.
-    opened_with: HeaderList,
+    pub(super) opened_with: HeaderList,
     /// The most verbose level that was asked for.
-    level: Mutex<Option<usize>>,
+    pub(super) level: Mutex<Option<usize>>,
 }
 
 /// Why there is no session.
+#[derive(Clone)]
 pub(super) enum NoSession {
     /// The server speaks no revision with a handshake: its answer.
     Refused(Outcome),
@@ -67,7 +76,12 @@ pub(super) enum NoSession {
 impl Sessions {
     /// Sessions that are open.
     pub(super) fn count(&self) -> usize {
-        self.0.values().filter(|slot| matches!(slot, Slot::Open { .. })).count()
+        self.open.values().filter(|slot| matches!(slot, Slot::Open { .. })).count()
+    }
+
+    /// Forgets all that are open: the server may be another one by now.
+    pub(super) fn forget(&mut self) {
+        self.open.retain(|_, slot| matches!(slot, Slot::Opening(_)));
     }
 }
 
@@ -134,22 +148,26 @@ pub(super) fn key(headers: &HeaderList) -> Key {
     sha256(text.as_bytes())
 }
 
-/// Gives the place of a session that could not be opened back.
+/// The place of a session that is being opened; whatever becomes of it, those who wait are told.
 struct Opening<'a> {
     binding: &'a HttpBinding,
     key: Key,
-    opened: Option<Arc<Session>>,
+    attempt: Arc<Attempt>,
 }
 
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
+impl Opening<'_> {
+    /// Ends the wait.
+    fn ended(&self, opened: Result<Arc<Session>, NoSession>) {
         let mut state = self.binding.eras.lock();
-        match self.opened.take() {
-            Some(session) => {
-                state.sessions.0.insert(self.key, Slot::Open { session, used: Instant::now() });
-            }
-            None => {
-                state.sessions.0.remove(&self.key);
+        if self.attempt.set(opened).is_ok() {
+            match self.attempt.get() {
+                Some(Ok(session)) if !state.sessions.closed => {
+                    let slot = Slot::Open { session: Arc::clone(session), used: Instant::now() };
+                    state.sessions.open.insert(self.key, slot);
+                }
+                _ => {
+                    state.sessions.open.remove(&self.key);
+                }
             }
         }
         drop(state);
@@ -157,8 +175,24 @@ impl Drop for Opening<'_> {
     }
 }
 
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.ended(Err(NoSession::Ended(handshake_failed(None))));
+    }
+}
+
+/// What a handshake needs of the command that causes it.
+pub(super) struct Cause {
+    pub(super) headers: HeaderList,
+    pub(super) meta: Option<Box<RawValue>>,
+    pub(super) trigger: &'static str,
+    /// Bounds all of it.
+    pub(super) until: Deadline,
+}
+
 impl HttpBinding {
-    /// The session of this command's sender, opened if need be; one at a time opens it.
+    /// The session of this command's sender, opened if need be; one at a time opens it. A handshake goes
+    /// on when the command that caused it cannot wait any longer.
     pub(super) fn session(
         &self,
         key: Key,
@@ -167,168 +201,80 @@ impl HttpBinding {
     ) -> Result<Arc<Session>, NoSession> {
         let patience = self.eras.patience(exchange.deadline);
         let mut stale = Vec::new();
-        {
+        let (attempt, begun) = {
             let mut state = self.eras.lock();
-            loop {
-                let now = Instant::now();
-                match state.sessions.0.get_mut(&key) {
-                    Some(Slot::Open { session, used }) if now.saturating_duration_since(*used) < MAX_IDLE => {
-                        *used = now;
-                        return Ok(Arc::clone(session));
-                    }
-                    Some(Slot::Open { .. }) | None => {
-                        stale.extend(state.sessions.make_room(key, now));
-                        state.sessions.0.insert(key, Slot::Opening);
-                        break;
-                    }
-                    Some(Slot::Opening) => {}
+            let now = Instant::now();
+            match state.sessions.open.get_mut(&key) {
+                Some(Slot::Open { session, used }) if now.saturating_duration_since(*used) < MAX_IDLE => {
+                    *used = now;
+                    return Ok(Arc::clone(session));
                 }
-                state =
-                    self.eras.wait(state, patience).ok_or_else(|| NoSession::Ended(handshake_silent()))?;
+                Some(Slot::Opening(attempt)) => (Arc::clone(attempt), false),
+                Some(Slot::Open { .. }) | None => {
+                    stale.extend(state.sessions.make_room(key, now));
+                    let attempt = Arc::<Attempt>::default();
+                    state.sessions.open.insert(key, Slot::Opening(Arc::clone(&attempt)));
+                    (attempt, true)
+                }
             }
+        };
+        if begun {
+            let meta = modern::meta_of(exchange.message).map(RawValue::to_owned);
+            let headers = bare(exchange.headers);
+            self.begin_session(key, &attempt, Cause { headers, meta, trigger, until: patience });
         }
-        let mut opening = Opening { binding: self, key, opened: None };
-        let opened = self.open_session(exchange, patience, trigger);
-        opening.opened = opened.as_ref().ok().cloned();
-        drop(opening);
         for session in stale {
             self.close_session(&session, Deadline::after(CLOSE_TIME));
         }
-        opened
+        let mut state = self.eras.lock();
+        loop {
+            if let Some(opened) = attempt.get() {
+                return opened.clone();
+            }
+            state = self.eras.wait(state, patience).ok_or_else(|| NoSession::Ended(handshake_silent()))?;
+        }
+    }
+
+    /// Opens a session on a thread of its own; here, within its command's time, where there is none.
+    fn begin_session(&self, key: Key, attempt: &Arc<Attempt>, cause: Cause) {
+        let Some(binding) = self.me.get().and_then(Weak::upgrade) else {
+            return self.open_for(key, Arc::clone(attempt), &cause);
+        };
+        let waiting = Arc::clone(attempt);
+        let cause = Cause { until: Deadline::NEVER, ..cause };
+        let thread = std::thread::Builder::new()
+            .name("mcp-handshake".into())
+            .spawn(move || binding.open_for(key, waiting, &cause));
+        match thread {
+            Ok(thread) => self.eras.adopt(thread),
+            Err(_) => drop(Opening { binding: self, key, attempt: Arc::clone(attempt) }),
+        }
+    }
+
+    fn open_for(&self, key: Key, attempt: Arc<Attempt>, cause: &Cause) {
+        let opening = Opening { binding: self, key, attempt };
+        let opened = self.open_session(cause);
+        if let Err(NoSession::Ended(outcome @ Outcome::Failed(Failure::Lifecycle { status: 504, .. }))) =
+            &opened
+            && cause.until == Deadline::NEVER
+            && self.eras.both_silent()
+        {
+            self.eras.refused_both(outcome.clone());
+        }
+        let unwanted = opened.as_ref().ok().filter(|_| self.eras.lock().sessions.closed).cloned();
+        opening.ended(opened);
+        if let Some(session) = unwanted {
+            self.close_session(&session, Deadline::after(CLOSE_TIME));
+        }
     }
 
     /// The server has forgotten `session`: the next command opens another.
     pub(super) fn forget_session(&self, key: Key, session: &Arc<Session>) {
         let mut state = self.eras.lock();
-        if let Some(Slot::Open { session: known, .. }) = state.sessions.0.get(&key)
+        if let Some(Slot::Open { session: known, .. }) = state.sessions.open.get(&key)
             && Arc::ptr_eq(known, session)
         {
-            state.sessions.0.remove(&key);
-        }
-    }
-
-    fn open_session(
-        &self,
-        exchange: &Exchange<'_>,
-        patience: Deadline,
-        trigger: &'static str,
-    ) -> Result<Arc<Session>, NoSession> {
-        let started = Instant::now();
-        let opened = self.try_versions(exchange, patience);
-        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let channel = self.eras.channel.as_str();
-        let (result, failure) = match &opened {
-            Ok(_) => ("ok", None),
-            Err((NoSession::Ended(Outcome::Failed(Failure::Lifecycle { status: 504, .. })), _)) => {
-                ("timeout", Some(None))
-            }
-            Err((_, code)) => ("error", Some(*code)),
-        };
-        self.eras.tally.handshake(trigger, result);
-        match failure {
-            Some(Some(code)) => {
-                log::warn!(target: "mcpclient", channel, trigger, rpc_error_code = code, elapsed_ms;
-                "mcp handshake failed")
-            }
-            Some(None) => log::warn!(target: "mcpclient", channel, trigger, kind = result, elapsed_ms;
-                "mcp handshake failed"),
-            None => {}
-        }
-        opened.map_err(|(end, _)| end)
-    }
-
-    /// `initialize`, with another version if the first one is refused.
-    fn try_versions(
-        &self,
-        exchange: &Exchange<'_>,
-        patience: Deadline,
-    ) -> Result<Arc<Session>, (NoSession, Option<i64>)> {
-        let headers = bare(exchange.headers);
-        let meta = modern::meta_of(exchange.message);
-        let mut version = LEGACY_VERSIONS[0];
-        let mut retried = false;
-        loop {
-            let params = modern::initialize_params(version, meta);
-            let request = own::request(&own::next_id("init"), "initialize", &params);
-            let deadline = Deadline::after(self.eras.handshake_limit).earliest(patience);
-            match self.initialized(self.own_exchange(&request, &headers, deadline), &headers) {
-                Ok(session) => return Ok(session),
-                Err(refused) => match refused.retry.filter(|_| !retried) {
-                    Some(other) => {
-                        version = other;
-                        retried = true;
-                    }
-                    None => return Err((refused.end, refused.code)),
-                },
-            }
-        }
-    }
-
-    fn initialized(&self, outcome: Outcome, headers: &HeaderList) -> Result<Arc<Session>, Unopened> {
-        let answer = match outcome {
-            Outcome::Answered(answer) => answer,
-            Outcome::Expired => return Err(Unopened::ended(handshake_silent())),
-            // No answer that belongs to the request: it is no such server, or a broken one.
-            Outcome::Failed(Failure::Broken {
-                source: Source::Timeout, kind: FailureKind::Timeout, ..
-            }) => {
-                return Err(Unopened::ended(handshake_silent()));
-            }
-            Outcome::Failed(Failure::Broken { source: Source::Protocol, .. }) => {
-                return Err(Unopened::ended(handshake_failed(None)));
-            }
-            Outcome::Failed(Failure::Rejected { ref head, .. }) if is_refusal(head.status) => {
-                return Err(Unopened { end: NoSession::Refused(outcome), retry: None, code: None });
-            }
-            other => return Err(Unopened::ended(other)),
-        };
-        let Answer { head, json } = &answer;
-        let Ok(envelope) = Envelope::parse(json.as_bytes()) else {
-            return Err(Unopened::ended(handshake_failed(None)));
-        };
-        if let Some(error) = envelope.error {
-            let code = own::error_code(error);
-            let retry = own::other_legacy_version(error);
-            let refuses = code.is_some_and(evidence::refuses_handshake) && head.status < 500;
-            let end = if matches!(head.status, 401 | 403) {
-                NoSession::Ended(Outcome::Answered(answer))
-            } else if refuses || is_refusal(head.status) {
-                NoSession::Refused(Outcome::Answered(answer))
-            } else {
-                NoSession::Ended(handshake_failed(code))
-            };
-            return Err(Unopened { end, retry, code });
-        }
-        let Some(result) = envelope.result.filter(|_| evidence::is_initialized(&envelope)) else {
-            return Err(Unopened::ended(handshake_failed(None)));
-        };
-        let version = peek::member(result, "protocolVersion").and_then(peek::string).unwrap_or_default();
-        let session = Arc::new(Session {
-            result: Box::from(result.get()),
-            // A session of a rejected request is nobody's.
-            id: head
-                .headers
-                .get("Mcp-Session-Id")
-                .filter(|id| !id.is_empty() && (200..300).contains(&head.status))
-                .map(str::to_owned),
-            version: version.into_owned(),
-            opened_with: headers.clone(),
-            level: Mutex::default(),
-        });
-        self.eras.initialized(&session.result);
-        self.eras.learn(Some(true), None, "initialize_result");
-        self.announce_session(&session);
-        Ok(session)
-    }
-
-    /// Completes the handshake; the answer decides nothing.
-    fn announce_session(&self, session: &Session) {
-        let note = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        let headers = session.headers(&session.opened_with);
-        let outcome = self.own_exchange(note, &headers, Deadline::after(self.eras.handshake_limit));
-        if let Outcome::Failed(Failure::Rejected { head, .. }) = outcome {
-            log::warn!(target: "mcpclient", channel = self.eras.channel.as_str(), status_code = head.status;
-                "notifications/initialized was refused");
+            state.sessions.open.remove(&key);
         }
     }
 
@@ -351,10 +297,22 @@ impl HttpBinding {
         }
     }
 
+    /// Waits for the binding's own threads; cut what they do before.
+    pub(in crate::mcp) fn join_threads(&self) {
+        let threads = std::mem::take(&mut self.eras.lock().threads);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
     /// Closes all sessions that were opened for connectors; best effort.
     pub(in crate::mcp) fn close_sessions(&self, deadline: Deadline) {
         let deadline = Deadline::after(CLOSE_TIME).earliest(deadline);
-        let all = std::mem::take(&mut self.eras.lock().sessions.0);
+        let all = {
+            let mut state = self.eras.lock();
+            state.sessions.closed = true;
+            std::mem::take(&mut state.sessions.open)
+        };
         let open: Vec<Arc<Session>> = all
             .into_values()
             .filter_map(|slot| match slot {
@@ -375,44 +333,31 @@ impl Sessions {
     /// Makes room for one more; what has to be closed for it.
     fn make_room(&mut self, key: Key, now: Instant) -> Vec<Arc<Session>> {
         let mut stale: Vec<Key> = self
-            .0
+            .open
             .iter()
             .filter_map(|(known, slot)| match slot {
                 Slot::Open { used, .. } if now.saturating_duration_since(*used) >= MAX_IDLE => Some(*known),
                 _ => None,
             })
             .collect();
-        if self.0.len() - stale.len() >= MAX_SESSIONS && !self.0.contains_key(&key) {
+        if self.open.len() - stale.len() >= MAX_SESSIONS && !self.open.contains_key(&key) {
             let oldest = self
-                .0
+                .open
                 .iter()
                 .filter_map(|(known, slot)| match slot {
                     Slot::Open { used, .. } => Some((*used, *known)),
-                    Slot::Opening => None,
+                    Slot::Opening(_) => None,
                 })
                 .min();
             stale.extend(oldest.map(|(_, known)| known));
         }
         stale
             .into_iter()
-            .filter_map(|known| match self.0.remove(&known) {
+            .filter_map(|known| match self.open.remove(&known) {
                 Some(Slot::Open { session, .. }) => Some(session),
                 _ => None,
             })
             .collect()
-    }
-}
-
-/// Why a handshake failed, and with which version it may be repeated.
-struct Unopened {
-    end: NoSession,
-    retry: Option<&'static str>,
-    code: Option<i64>,
-}
-
-impl Unopened {
-    fn ended(outcome: Outcome) -> Unopened {
-        Unopened { end: NoSession::Ended(outcome), retry: None, code: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The binding against a scripted server: raw bytes in, raw bytes out.
 
+mod eras;
 mod journeys;
 mod replies;
 mod streams;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Set for the child: where it notes each line that it reads.
 pub(super) const RECORD: &str = "STDIO_TEST_RECORD";
-/// Set for the child: how it treats `initialize` (`normal`, `refuse`, `ignore`, `once`).
+/// Set for the child: how it treats `initialize` (`normal`, `refuse`, `neither`, `ignore`, `once`).
 pub(super) const MANNERS: &str = "STDIO_TEST_MANNERS";
 /// Name of the test that is the child.
 pub(super) const TEST_NAME: &str = "mcp::stdio::tests::child::serve";
@@ -127,6 +127,9 @@ impl Server {
             "ignore" => {}
             "refuse" => {
                 send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32001, "message": "secret"}}))
+            }
+            "neither" => {
+                send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "unknown"}}))
             }
             "once" if self.initialized > 1 => {
                 send(

@@ -131,14 +131,20 @@ fn a_child_that_closes_stdout_or_stdin_is_replaced() {
     let first: u32 = fs::read_to_string(&pids).unwrap().lines().next().unwrap().parse().unwrap();
     assert!(!is_alive(first));
 
-    let ready = dir.path().join("ready");
-    let binding = started(shell(&format!("exec <&-; echo > '{}'; sleep 60", ready.display())));
-    wait_until(|| ready.exists());
-    assert_eq!(
-        send(&binding, &call("1", "x", "{}"), deadline).failure(),
-        (502, "transport_closed", "closed_pipe")
-    );
-    wait_until(|| binding.health().last_end == Some(EndReason::StdinFailed));
+    // Whether the call itself does not reach the child or the handshake before it.
+    for care in [false, true] {
+        let ready = dir.path().join(format!("ready-{care}"));
+        let mut target = shell(&format!("exec <&-; echo > '{}'; sleep 60", ready.display()));
+        target.lifecycle_care = care;
+        let binding = started(target);
+        wait_until(|| ready.exists());
+        assert_eq!(
+            send(&binding, &call("1", "x", "{}"), deadline).failure(),
+            (502, "transport_closed", "closed_pipe"),
+            "{care}"
+        );
+        wait_until(|| binding.health().last_end == Some(EndReason::StdinFailed));
+    }
 }
 
 #[test]

@@ -186,3 +186,19 @@ fn without_care_everything_is_forwarded_and_a_new_child_gets_no_handshake() {
     let initialized = "notifications/initialized";
     assert_eq!(methods(&rig), ["initialize", initialized, "initialize", initialized, "exit", "echo"]);
 }
+
+#[test]
+fn a_child_that_refuses_both_eras_is_asked_again_after_a_while() {
+    let rig = Rig::with("neither", |target| target.refusal_kept = Duration::from_secs(2));
+    let discover = call("7", "server/discover", "{}");
+    let round = ["server/discover", "initialize"];
+    rig.send(&discover);
+    assert_eq!(methods(&rig), round);
+    rig.send(&discover);
+    assert_eq!(methods(&rig), round, "believed for a while");
+    wait_until(|| {
+        rig.send(&discover);
+        methods(&rig).len() > 2
+    });
+    assert_eq!(methods(&rig)[2..], round);
+}

@@ -1,141 +1,9 @@
-//! Connectors and stdio servers of different protocol eras, through a real client.
+//! Messages of one era translated for a child of the other, and the care for its lifecycle.
 
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "test code")]
-
-mod common;
-
-use std::path::PathBuf;
-
-use common::eventually;
-use common::process::{Client, client_binary};
-use common::scripted_plane::{Post, ScriptedPlane, jsonrpc};
 use serde_json::{Value, json};
 
-const META: &str = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"chat","version":"7"},"io.modelcontextprotocol/clientCapabilities":{"extensions":{"a/b":{}}}}"#;
-const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-const CODEX: &str =
-    r#"{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"codex","version":"1.0.0"}}"#;
-
-/// A client before a server of these manners, and what the server has read.
-struct Rig {
-    plane: ScriptedPlane,
-    client: Client,
-    record: PathBuf,
-    _directory: tempfile::TempDir,
-    next: std::cell::Cell<usize>,
-}
-
-impl Rig {
-    fn new(manners: &str, arguments: &[&str]) -> Rig {
-        let directory = tempfile::tempdir().unwrap();
-        let record = directory.path().join("record");
-        let server = PathBuf::from(client_binary()).with_file_name("examples").join("era_server");
-        let command = format!("{} {manners} {}", server.display(), record.display());
-        let plane = ScriptedPlane::start();
-        let all =
-            [&["--mcp.command", command.as_str(), "--log.level", "debug", "--log.format", "json"], arguments]
-                .concat();
-        let client = Client::start(&plane.base_url(), &all);
-        Rig { plane, client, record, _directory: directory, next: std::cell::Cell::new(0) }
-    }
-
-    fn start(&self, payload: &str, more: &str) -> String {
-        let name = format!("r{}", self.next.replace(self.next.get() + 1));
-        self.plane.send(&[jsonrpc(&name, payload, more)]);
-        name
-    }
-
-    fn send(&self, payload: &str) -> Post {
-        self.send_with(payload, "")
-    }
-
-    fn send_with(&self, payload: &str, more: &str) -> Post {
-        self.plane.wait_terminal(&self.start(payload, more))
-    }
-
-    /// What the server has read, the number of its process first; its starts left out.
-    fn seen(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.record).unwrap_or_default();
-        text.lines().filter(|line| !line.ends_with(" start")).map(str::to_owned).collect()
-    }
-
-    /// The methods of that.
-    fn methods(&self) -> Vec<String> {
-        self.seen()
-            .iter()
-            .map(|line| {
-                let (number, json) = line.split_once(' ').unwrap();
-                let message: Value = serde_json::from_str(json).unwrap();
-                format!("{number} {}", message["method"].as_str().unwrap_or("-"))
-            })
-            .collect()
-    }
-}
-
-fn call(id: &str, method: &str, params: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}}}}}"#)
-}
-
-fn modern(id: &str, method: &str, params: &str) -> String {
-    let comma = if params.is_empty() { "" } else { "," };
-    call(id, method, &format!("{params}{comma}{META}"))
-}
-
-fn tool(id: &str, name: &str) -> String {
-    call(id, "tools/call", &format!(r#""name":"{name}","arguments":{{"n":1.10}}"#))
-}
-
-fn modern_tool(id: &str, name: &str) -> String {
-    modern(id, "tools/call", &format!(r#""name":"{name}","arguments":{{"n":1.10}}"#))
-}
-
-fn initialize(id: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{CODEX}}}"#)
-}
-
-fn discover(id: &str) -> String {
-    modern(id, "server/discover", "")
-}
-
-fn result(post: &Post) -> Value {
-    assert_eq!(post.code(), 200, "{}", post.payload());
-    let result = post.json["resp_json"]["result"].clone();
-    assert!(result.is_object(), "{}", post.payload());
-    result
-}
-
-fn error(post: &Post) -> (u64, i64) {
-    (post.code(), post.json["resp_json"]["error"]["code"].as_i64().unwrap())
-}
-
-#[test]
-fn legacy_before_legacy_and_dual_passes_byte_for_byte() {
-    for manners in ["legacy", "dual"] {
-        let rig = Rig::new(manners, &[]);
-        let (first, list, echo) = (initialize("0"), call("1", "tools/list", ""), tool("2", "echo"));
-        assert_eq!(result(&rig.send(&first))["protocolVersion"], "2025-06-18");
-        assert_eq!(rig.send(INITIALIZED).code(), 200);
-        result(&rig.send(&list));
-        assert_eq!(
-            rig.send(&echo).payload(),
-            r#"{"jsonrpc":"2.0","id":2,"result":{"content":[],"echo":{"n":1.1}}}"#
-        );
-        let expected = [&first, INITIALIZED, &list, &echo].map(|line| format!("1 {line}"));
-        assert_eq!(rig.seen(), expected, "{manners}");
-    }
-}
-
-#[test]
-fn modern_before_modern_and_dual_passes_byte_for_byte() {
-    for manners in ["modern", "dual"] {
-        let rig = Rig::new(manners, &[]);
-        let all = [discover("\"d\""), modern("1", "tools/list", ""), modern_tool("2", "echo")];
-        for message in &all {
-            result(&rig.send(message));
-        }
-        assert_eq!(rig.seen(), all.map(|line| format!("1 {line}")), "{manners}");
-    }
-}
+use crate::common::eventually;
+use crate::rig::*;
 
 #[test]
 fn a_modern_connector_reaches_a_legacy_server() {
@@ -208,84 +76,6 @@ fn a_legacy_connector_reaches_a_modern_server() {
     assert!(result(&rig.send(&tool("4", "state")))["done"].as_bool().unwrap());
     assert_eq!(error(&rig.send(&call("5", "resources/subscribe", r#""uri":"x""#))), (200, -32601));
     assert_eq!(error(&rig.send(&call("6", "nonsense", ""))), (200, -32601));
-}
-
-#[test]
-fn a_server_that_dies_of_a_discovery_is_started_again_and_never_asked_again() {
-    let rig = Rig::new("dies", &[]);
-    assert_eq!(result(&rig.send(&discover("1")))["supportedVersions"], json!(["2026-07-28"]));
-    let expected = ["1 server/discover", "2 initialize", "2 notifications/initialized"];
-    eventually("the second process is initialised", || rig.methods() == expected);
-    assert_eq!(rig.send(&modern_tool("2", "crash")).code(), 502);
-    rig.client.wait_ready();
-    result(&rig.send(&discover("3")));
-    assert_eq!(rig.methods().iter().filter(|line| line.contains("discover")).count(), 1);
-    let metrics = common::http::get(&format!("{}/metrics", rig.client.health_url())).unwrap().text();
-    assert!(metrics.contains("probe_exit"), "{metrics}");
-}
-
-#[test]
-fn a_server_that_ignores_a_discovery_is_initialised_without_a_restart() {
-    let rig = Rig::new("mute", &["--mcp.protocol-probe-timeout", "1s"]);
-    assert_eq!(result(&rig.send(&discover("1")))["supportedVersions"], json!(["2026-07-28"]));
-    let expected = ["1 server/discover", "1 initialize", "1 notifications/initialized"];
-    eventually("the handshake is complete", || rig.methods() == expected);
-}
-
-#[test]
-fn a_slow_server_is_neither_killed_nor_declared_dead() {
-    let rig = Rig::new("slow-2500", &["--mcp.protocol-probe-timeout", "1s"]);
-    result(&rig.send_with(&discover("1"), r#","response_timeout":"20s""#));
-    result(&rig.send(&modern_tool("2", "echo")));
-    assert!(rig.methods().iter().all(|line| line.starts_with("1 ")), "{:?}", rig.methods());
-}
-
-#[test]
-fn a_server_that_lists_only_old_versions_is_legacy() {
-    let rig = Rig::new("lists-legacy", &[]);
-    assert_eq!(result(&rig.send(&discover("1")))["supportedVersions"], json!(["2026-07-28"]));
-    assert_eq!(rig.methods()[1], "1 initialize");
-}
-
-#[test]
-fn a_first_modern_call_never_reaches_a_legacy_server_as_it_is() {
-    let rig = Rig::new("legacy", &[]);
-    assert_eq!(result(&rig.send(&modern_tool("1", "runs")))["runs"], 1);
-    assert!(rig.seen().iter().all(|line| !line.contains("tools/call") || !line.contains("protocolVersion")));
-}
-
-#[test]
-fn a_discovery_without_marks_gets_them_and_the_servers_own_answer() {
-    let rig = Rig::new("dual", &[]);
-    let answer = result(&rig.send(&call("1", "server/discover", "")));
-    assert_eq!(answer["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "modern-demo");
-    assert_eq!(rig.methods(), ["1 server/discover"]);
-}
-
-#[test]
-fn a_server_that_refuses_both_is_not_asked_again_at_once() {
-    let rig = Rig::new("refuses", &[]);
-    let first = rig.send(&discover("1"));
-    assert_eq!(error(&first), (200, -32601));
-    assert!(first.payload().contains("unknown server/discover"), "{}", first.payload());
-    let asked = rig.seen().len();
-    assert!(rig.send(&discover("\"x\"")).payload().contains(r#""id":"x""#));
-    let legacy = rig.send(&initialize("3"));
-    assert!(legacy.payload().contains("unknown initialize"), "{}", legacy.payload());
-    assert_eq!(rig.seen().len(), asked);
-}
-
-#[test]
-fn ten_first_commands_share_one_round_and_one_handshake() {
-    let rig = Rig::new("legacy", &[]);
-    let commands: Vec<String> =
-        (0..10).map(|n| jsonrpc(&format!("c{n}"), &modern_tool(&n.to_string(), "echo"), "")).collect();
-    rig.plane.send(&commands);
-    for n in 0..10 {
-        result(&rig.plane.wait_terminal(&format!("c{n}")));
-    }
-    let count = |method: &str| rig.methods().iter().filter(|line| line.ends_with(method)).count();
-    assert_eq!((count("server/discover"), count("initialize"), count("tools/call")), (1, 1, 10));
 }
 
 #[test]
@@ -448,28 +238,6 @@ fn lifecycle_care_works_the_same_without_the_bridge() {
 }
 
 #[test]
-fn without_the_bridge_a_foreign_message_passes_as_it_came() {
-    let rig = Rig::new("legacy", &["--mcp.protocol-bridge", "off"]);
-    let message = discover("1");
-    assert_eq!(error(&rig.send(&message)), (200, -32601));
-    assert_eq!(rig.seen(), [format!("1 {message}")]);
-}
-
-#[test]
-fn without_lifecycle_care_the_bridge_initialises_only_for_what_it_translates() {
-    let rig = Rig::new("legacy", &["--mcp.stdio-lifecycle", "off"]);
-    result(&rig.send(&tool("1", "echo")));
-    assert_eq!(rig.methods(), ["1 tools/call"]);
-    result(&rig.send(&modern_tool("2", "echo")));
-    assert_eq!(
-        rig.methods(),
-        ["1 tools/call", "1 server/discover", "1 initialize", "1 notifications/initialized", "1 tools/call"]
-    );
-    result(&rig.send(&initialize("3")));
-    assert_eq!(rig.methods().last().unwrap(), "1 initialize");
-}
-
-#[test]
 fn operators_see_the_eras_in_the_log_and_the_metrics() {
     let rig = Rig::new("legacy", &[]);
     result(&rig.send(&discover("1")));
@@ -488,7 +256,7 @@ fn operators_see_the_eras_in_the_log_and_the_metrics() {
     let bridge = line("protocol bridge active");
     assert_eq!((&bridge["connector_era"], &bridge["server_era"]), (&json!("modern"), &json!("legacy")));
     assert_eq!(line("stdio MCP child initialized")["trigger"], "bridge");
-    let metrics = common::http::get(&format!("{}/metrics", rig.client.health_url())).unwrap().text();
+    let metrics = crate::common::http::get(&format!("{}/metrics", rig.client.health_url())).unwrap().text();
     for (name, labels, value) in [
         ("mcp_server_era", &["era=\"legacy\""][..], "1"),
         ("mcp_server_era", &["era=\"modern\""], "0"),
@@ -508,21 +276,6 @@ fn operators_see_the_eras_in_the_log_and_the_metrics() {
 }
 
 #[test]
-fn a_server_that_stays_silent_costs_an_answer_in_time_and_is_replaced() {
-    let rig = Rig::new("silent", &["--mcp.handshake-timeout", "2s"]);
-    let post = rig.send_with(&modern_tool("1", "echo"), r#","response_timeout":"5s""#);
-    assert_eq!((post.code(), post.failure().as_str()), (504, "timeout/mcp_handshake_timeout"));
-    let methods = rig.methods();
-    assert_eq!(methods[..2], ["1 server/discover", "1 initialize"]);
-    // The next call may still be in time to fail with the first process; one after it starts another.
-    eventually("another process is initialised first", || {
-        let post = rig.send_with(&tool("2", "echo"), r#","response_timeout":"30s""#);
-        assert!(matches!(post.code(), 502..=504), "{}", post.request.text());
-        rig.methods().contains(&"2 initialize".to_owned())
-    });
-}
-
-#[test]
 fn a_subscription_ends_gracefully_with_its_connection_and_few_are_open_at_once() {
     let rig = Rig::new("modern", &["--mcp.connection-max-ttl", "1s", "--mcp.max-concurrent-requests", "4"]);
     result(&rig.send(&discover("0")));
@@ -537,4 +290,13 @@ fn a_subscription_ends_gracefully_with_its_connection_and_few_are_open_at_once()
         r#"{"jsonrpc":"2.0","id":"sub","result":{"resultType":"complete","_meta":{"io.modelcontextprotocol/subscriptionId":"sub"}}}"#
     );
     eventually("the server is told", || rig.methods().contains(&"1 notifications/cancelled".to_owned()));
+}
+
+#[test]
+fn a_flag_of_other_clients_is_accepted_and_said_to_be_ignored() {
+    let rig = Rig::new("legacy", &["--mcp.stdio-send-initialized-notification"]);
+    rig.client.wait_output("--mcp.stdio-send-initialized-notification is accepted and ignored");
+    let output = rig.client.output();
+    let said: Vec<&str> = output.lines().filter(|line| line.contains("accepted and ignored")).collect();
+    assert!(said.len() == 1 && said[0].to_lowercase().contains("\"level\":\"info\""), "{said:?}");
 }
