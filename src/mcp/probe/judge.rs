@@ -92,11 +92,8 @@ pub(super) fn discover(outcome: Outcome, cause: Option<Cause>, origin: &str) -> 
         let newest = strings(versions).filter(|version| is_modern(version)).max().unwrap_or(FIRST_MODERN);
         let mut info = server_info(&result["_meta"][META_SERVER_INFO], newest, true);
         let all: Vec<&str> = strings(versions).take(MAX_NAMED_VERSIONS).collect();
-        info.supported_versions = if all.is_empty() {
-            newest.to_owned()
-        } else {
-            crate::mcp::bridge::own::clipped(all.join(", ").into())
-        };
+        let named = if all.is_empty() { newest.to_owned() } else { all.join(", ") };
+        info.supported_versions = crate::mcp::bridge::own::clipped(named.into()).into();
         Verdict::Speaks(info, None)
     };
     if result.is_object() {
@@ -194,7 +191,7 @@ fn server_info(info: &Value, protocol_version: &str, modern: bool) -> ServerInfo
         protocol_version: protocol_version.chars().take(64).collect(),
         name: text("name"),
         version: text("version"),
-        supported_versions: String::new(),
+        supported_versions: Box::default(),
         modern,
     }
 }

@@ -53,7 +53,7 @@ pub struct ServerInfo {
     /// Its version, at most 64 characters; may be empty.
     pub version: String,
     /// The revisions that it named, if it was discovered, at most 64 characters.
-    pub supported_versions: String,
+    pub supported_versions: Box<str>,
     /// It knows no handshake and was discovered instead.
     pub modern: bool,
 }
@@ -402,7 +402,7 @@ fn log_ready(info: &ServerInfo) {
                 "mcp session initialized");
         }
         (true, version) => {
-            log::info!(target: "mcpclient", supported_versions = info.supported_versions.as_str(), server_name = name, server_version = version;
+            log::info!(target: "mcpclient", supported_versions = &*info.supported_versions, server_name = name, server_version = version;
                 "mcp server discovered");
         }
     }

@@ -51,7 +51,7 @@ fn a_healthy_server_sees_the_handshake_and_then_the_end_of_its_session() {
             protocol_version: "2025-03-26".to_owned(),
             name: "demo".to_owned(),
             version: "1".to_owned(),
-            supported_versions: String::new(),
+            supported_versions: Box::default(),
             modern: false,
         };
         assert_eq!(probe(&server), ProbeResult::Ready(expected));
