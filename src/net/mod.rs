@@ -26,13 +26,14 @@ mod waker;
 
 pub use self::address::is_no_server_address;
 pub use self::backoff::{Backoff, retry_after};
-pub(crate) use self::basic_auth::base64;
+pub(crate) use self::basic_auth::{base64, basic_of_user_info};
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
 pub(crate) use self::digest::{hex_sha256, sha256};
 pub use self::error::{Cause, Error};
 pub use self::headers::HeaderList;
+pub(crate) use self::http_date::days_from_epoch;
 pub use self::http::{Body, Cut, HttpClient, Request, Response};
 pub use self::origin::Origin;
 pub use self::proxy::{
