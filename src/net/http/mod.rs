@@ -10,6 +10,7 @@ mod cut;
 mod exchange;
 mod failure;
 mod pool;
+mod told;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +20,7 @@ use self::call::Call;
 pub use self::cut::Cut;
 use self::exchange::{Connect, NoNames};
 use self::pool::Pool;
+pub use self::told::HttpExchange;
 use super::basic_auth::basic_of_user_info;
 use super::connection::{Opener, cancelled};
 use super::tls::ClientTls;
