@@ -19,6 +19,7 @@ mod http_date;
 pub(crate) mod long;
 mod origin;
 mod proxy;
+mod reason;
 mod route;
 pub(crate) mod service_manager;
 mod tls;
@@ -26,19 +27,21 @@ mod waker;
 
 pub use self::address::is_no_server_address;
 pub use self::backoff::{Backoff, retry_after};
-pub(crate) use self::basic_auth::base64;
+pub(crate) use self::basic_auth::{base64, basic_of_user_info};
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
 pub(crate) use self::digest::{hex_sha256, sha256};
 pub use self::error::{Cause, Error};
 pub use self::headers::HeaderList;
-pub use self::http::{Body, Cut, HttpClient, Request, Response};
+pub use self::http::{Body, Cut, HttpClient, HttpExchange, Request, Response};
+pub(crate) use self::http_date::days_from_epoch;
 pub use self::origin::Origin;
 pub use self::proxy::{
     Decision, EnvironmentProxies, ProxyIdentity, ProxyKind, ProxyPolicy, ProxyUrl, ProxyUrlError,
     RouteDescription, RouteKind, proxy_identities,
 };
+pub(crate) use self::reason::{reason_phrase, status_line};
 pub use self::route::{Limits, Route, Via};
 pub use self::tls::{
     BundleReport, CertificateReport, ClientCertificate, ClientCertificateError, OriginCertificate,

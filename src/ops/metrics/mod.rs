@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::net::HttpExchange;
+
 use self::family::{Bounds, Family, Histogram, own, remote};
 
 /// Milliseconds and bytes.
@@ -73,27 +75,6 @@ pub struct Answered<'a> {
     pub since_created: Option<Duration>,
     /// Since its poll's reply arrived.
     pub since_received: Duration,
-}
-
-/// One outbound HTTP request, each attempt and each redirect on its own.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpRequest<'a> {
-    /// A template of the path, `/` if empty; never with ids in it.
-    pub route: &'a str,
-    /// Method.
-    pub method: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Host without port.
-    pub host: &'a str,
-    /// The port, where it is not the scheme's own.
-    pub port: Option<u16>,
-    /// Status, once a head has arrived.
-    pub status: Option<u16>,
-    /// Until the response's head or the failure.
-    pub duration: Duration,
-    /// Bytes of the request's body.
-    pub body_bytes: u64,
 }
 
 /// One check of a proxy.
@@ -362,7 +343,7 @@ impl Metrics {
     }
 
     /// An outbound HTTP request got its response's head, or failed.
-    pub fn http_request(&self, request: &HttpRequest<'_>) {
+    pub fn http_request(&self, request: &HttpExchange<'_>) {
         let (mut port_digits, mut status_digits) = ([0; 5], [0; 5]);
         let route = if request.route.is_empty() { "/" } else { request.route };
         let labels = [
