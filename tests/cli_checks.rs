@@ -327,8 +327,6 @@ fn doctor_judges_oauth_metadata_as_discovery_does() {
             "GET /mcp",
             "POST /mcp",
             "POST /mcp",
-            "DELETE /mcp",
-            "POST /mcp",
             "POST /mcp",
             "GET /mcp",
             &*format!("GET {WELL_KNOWN}/mcp"),

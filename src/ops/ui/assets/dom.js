@@ -37,8 +37,8 @@ const opened = new Set();
 
 /** A part that opens; it stays open over the next `render` of its place. */
 export function expand(key, summary, ...body) {
-  const remember = (event) => opened[event.target.open ? "add" : "delete"](key);
-  return h("details", { open: opened.has(key), toggle: remember }, h("summary", { "data-key": key }, summary), body);
+  const turn = () => opened.delete(key) || opened.add(key);
+  return h("details", { open: opened.has(key) }, h("summary", { "data-key": key, click: turn }, summary), body);
 }
 
 const shown = new WeakMap();
