@@ -11,7 +11,9 @@ mod cancel;
 mod connection;
 mod deadline;
 mod digest;
+mod encoding;
 mod error;
+mod forwarding;
 pub(crate) mod front;
 mod headers;
 mod http;
@@ -26,12 +28,15 @@ mod waker;
 
 pub use self::address::is_no_server_address;
 pub use self::backoff::{Backoff, retry_after};
-pub(crate) use self::basic_auth::base64;
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
 pub(crate) use self::digest::{hex_sha256, sha256};
+pub(crate) use self::encoding::{
+    base64, base64_decoded, percent_decoded, percent_decoded_leniently, percent_decoded_text,
+};
 pub use self::error::{Cause, Error};
+pub(crate) use self::forwarding::{NEVER_FORWARDED, canonical};
 pub use self::headers::HeaderList;
 pub use self::http::{Body, Cut, HttpClient, Request, Response};
 pub use self::origin::Origin;
