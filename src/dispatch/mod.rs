@@ -2,7 +2,7 @@
 //!
 //! Knows the control plane's types and the MCP bindings; neither knows it. Invariant: every command
 //! that enters ends in exactly one terminal response, whatever fails, worker panics included, unless
-//! its deadline has passed: then in none.
+//! its deadline has passed, or it has one and its connector took it back: then in none.
 
 mod command;
 mod listens;

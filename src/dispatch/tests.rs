@@ -246,6 +246,16 @@ fn an_exchange_that_notices_its_commands_deadline_early_is_still_answered_with_s
 }
 
 #[test]
+fn a_call_that_its_connector_took_back_is_answered_only_if_no_deadline_ends_it() {
+    let recorder = Arc::new(Recorder::default());
+    let dispatcher = dispatcher(&recorder, 1, Box::new(|_, _| Outcome::Withdrawn));
+    push(&dispatcher, call("deadline", Deadline::after(PATIENCE / 2)));
+    push(&dispatcher, call("none", Deadline::NEVER));
+    assert_eq!(recorder.wait_for(1), [terminal("none", 502)]);
+    stop(dispatcher);
+}
+
+#[test]
 fn workers_are_started_as_they_are_needed() {
     let recorder = Arc::new(Recorder::default());
     let running = Arc::new((Mutex::new(0), Condvar::new()));

@@ -71,7 +71,7 @@ impl HttpBinding {
                 }
                 Some(outcome)
             };
-            match self.beyond(exchange, reply, on_event) {
+            match self.beyond(exchange, reply, is_yes(known), on_event) {
                 Bridged::Done(outcome) => return outcome,
                 Bridged::Wrong if may_reset => {
                     may_reset = false;
@@ -95,8 +95,15 @@ impl HttpBinding {
         self.eras.learn(Some(true), None, "initialize_result", started);
     }
 
-    /// The server does not seem to speak the message's era; `reply` is what it said to it.
-    fn beyond(&self, exchange: &Exchange<'_>, reply: Option<Outcome>, on_event: OnEvent<'_>) -> Bridged {
+    /// The server does not seem to speak the message's era, though it may have been `proven` that it does;
+    /// `reply` is what it said to it.
+    fn beyond(
+        &self,
+        exchange: &Exchange<'_>,
+        reply: Option<Outcome>,
+        proven: bool,
+        on_event: OnEvent<'_>,
+    ) -> Bridged {
         let or_reply = |reply: Option<Outcome>, other: Outcome| Bridged::Done(reply.unwrap_or(other));
         let started = Instant::now();
         loop {
@@ -122,6 +129,10 @@ impl HttpBinding {
                     drop(testing);
                     match tested {
                         Tested::Modern(_) => {}
+                        // It refused this one connector: that must not silence the others.
+                        Tested::NotModern(_) if proven => {
+                            self.eras.learn(Some(true), None, "initialize_result", started);
+                        }
                         Tested::NotModern(_) if exchange.message.method() == "initialize" => {
                             if let Some(reply) = &reply {
                                 self.eras.refused_both(reply.clone());

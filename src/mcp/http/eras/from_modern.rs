@@ -15,7 +15,7 @@ use super::super::HttpBinding;
 use super::facts::{Road, handshake_failed};
 use super::running::How;
 use super::sessions::{Key, NoSession, Session, key};
-use super::{Tested, is_unread, presentable, proof, translated, under_id};
+use super::{Tested, is_unread, is_yes, presentable, proof, translated, under_id};
 
 /// Time for telling the server that nobody waits for a call any more.
 const CANCEL_TIME: Duration = Duration::from_secs(2);
@@ -89,6 +89,10 @@ impl HttpBinding {
                     // An old "no" may be wrong by now.
                     Bridged::Wrong(_) if !refused && may_reset && self.eras.doubt_modern(started) => {
                         may_reset = false;
+                    }
+                    // It refused this one connector: that must not silence the others.
+                    Bridged::Wrong(outcome) if is_yes(self.eras.speaks_legacy()) => {
+                        return under_id(outcome, exchange.message);
                     }
                     // Neither era works: the connector gets the answer of its own.
                     Bridged::Wrong(outcome) => {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 
 use crate::jsonrpc::Message;
-use crate::mcp::bridge::modern;
+use crate::mcp::bridge::{Fact, modern};
 use crate::mcp::{Exchange, Failure, FailureKind, Outcome, Source};
 use crate::net::{Deadline, HeaderList, sha256};
 
@@ -258,6 +258,7 @@ impl HttpBinding {
             &opened
             && cause.until == Deadline::NEVER
             && self.eras.both_silent()
+            && self.eras.speaks_legacy() != Fact::Yes
         {
             self.eras.refused_both(outcome.clone());
         }
