@@ -1,6 +1,6 @@
 //! Which headers of an MCP reply travel back to the connector.
 
-use crate::net::HeaderList;
+use crate::net::{HeaderList, canonical, is_name};
 use crate::order;
 
 /// The allow-list, in the spelling of the wire.
@@ -41,18 +41,7 @@ pub fn filter_response_headers(headers: &HeaderList) -> HeaderList {
 /// Folds a header name to its canonical spelling (`mcp-session-id` to `Mcp-Session-Id`); a name
 /// that is no token (RFC 9110 §5.6.2) stays as it is.
 pub(super) fn canonical_name(name: &str) -> String {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if !name.bytes().all(is_token) {
-        return name.to_owned();
-    }
-    let mut start = true;
-    name.chars()
-        .map(|c| {
-            let folded = if start { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
-            start = c == '-';
-            folded
-        })
-        .collect()
+    if is_name(name) { canonical(name) } else { name.to_owned() }
 }
 
 #[cfg(test)]

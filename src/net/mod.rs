@@ -13,7 +13,7 @@ mod deadline;
 mod digest;
 mod encoding;
 mod error;
-mod forwarding;
+mod fields;
 pub(crate) mod front;
 mod headers;
 mod http;
@@ -36,7 +36,7 @@ pub(crate) use self::encoding::{
     base64, base64_decoded, percent_decoded, percent_decoded_leniently, percent_decoded_text,
 };
 pub use self::error::{Cause, Error};
-pub(crate) use self::forwarding::{NEVER_FORWARDED, canonical};
+pub(crate) use self::fields::{NEVER_FORWARDED, canonical, is_name, is_value};
 pub use self::headers::HeaderList;
 pub use self::http::{Body, Cut, HttpClient, Request, Response};
 pub use self::origin::Origin;

@@ -1,4 +1,14 @@
-//! Header fields on their way through an intermediary.
+//! Header fields (RFC 9110 §5): what is one, how it is spelled, and which go no further.
+
+/// Whether `name` is a token (RFC 9110 §5.6.2).
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Whether `value` holds no control character but tab (RFC 9110 §5.5).
+pub(crate) fn is_value(value: &str) -> bool {
+    value.bytes().all(|b| b == b'\t' || (b >= b' ' && b != 0x7f))
+}
 
 /// Fields that go no further, whoever sends them, in lower case: framing, what belongs to one hop (RFC 9110
 /// §7.6.1), state of a browser, where a request came from, and what a service believes its own front only.
@@ -40,15 +50,15 @@ pub(crate) const NEVER_FORWARDED: [&str; 35] = [
     "x-tunnel-traffic-source",
 ];
 
-/// A name in lower case as people write it: `mcp-session-id` as `Mcp-Session-Id`.
-pub(crate) fn canonical(lower: &str) -> String {
+/// A name as people write it, whatever the case of its letters: `mcp-session-id` as `Mcp-Session-Id`.
+pub(crate) fn canonical(name: &str) -> String {
     let mut start = true;
     let spell = |c: char| {
-        let spelled = if start { c.to_ascii_uppercase() } else { c };
+        let spelled = if start { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
         start = c == '-';
         spelled
     };
-    lower.chars().map(spell).collect()
+    name.chars().map(spell).collect()
 }
 
 #[cfg(test)]
@@ -57,10 +67,15 @@ mod tests {
 
     #[test]
     fn each_word_of_a_name_begins_with_a_capital() {
-        for (lower, canonically) in
-            [("mcp-session-id", "Mcp-Session-Id"), ("etag", "Etag"), ("x--a", "X--A"), ("", "")]
-        {
-            assert_eq!(canonical(lower), canonically);
+        for (name, canonically) in [
+            ("mcp-session-id", "Mcp-Session-Id"),
+            ("X-REQUEST-ID", "X-Request-Id"),
+            ("etag", "Etag"),
+            ("x_a.b", "X_a.b"),
+            ("x--a", "X--A"),
+            ("", ""),
+        ] {
+            assert_eq!(canonical(name), canonically);
         }
     }
 
