@@ -390,6 +390,17 @@ fn doctor_asks_the_advertised_metadata_first_and_insists_on_it() {
 }
 
 #[test]
+fn doctor_blames_a_proxy_that_is_down_and_not_the_server_behind_it() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let server = ["--mcp.server-url", "http://mcp.invalid/mcp", "--mcp.http-proxy", &proxy];
+    let run = home().run(&[&["doctor", "--explain"][..], &server].concat());
+    run.reports(&["FAILED_CHECKS mcp_server_reachable\n", "The proxy cannot be reached"]);
+    assert!(!run.stdout.contains("Nothing listens there"), "{run:?}");
+}
+
+#[test]
 fn doctor_blames_an_unreachable_server_once() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://user:pass-word@{}/mcp?key=hidden", free.local_addr().unwrap());

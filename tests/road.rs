@@ -218,7 +218,10 @@ fn the_demo_runs_with_a_server_of_the_users_own() {
         .expect("the demo runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("fixture 1") && text.contains("The tunnel works"), "{text}");
+    assert!(
+        text.contains("fixture 1") && text.contains("1 tool: echo") && text.contains("The tunnel works"),
+        "{text}"
+    );
     let failed = std::process::Command::new(client_binary())
         .args(["demo", "--url", "http://127.0.0.1:9/mcp"])
         .output()

@@ -15,13 +15,13 @@ use super::endpoints::{Base, Endpoints, InvalidBaseUrl};
 use super::errors::{ERROR_BODY_BYTES, ErrorDetail};
 use super::event::Event;
 use super::identity::{Identity, InvalidIdentity, SERVER_INFO};
-use super::observer::{HttpExchange, PollObserver};
+use super::observer::PollObserver;
 use super::raw_http;
 use super::server_info::{InvalidServerInfo, ServerInfo};
 use crate::ids::{Channel, TunnelId};
 use crate::net::{
-    Body, Cancel, Deadline, Error, HeaderList, HeaderMap, HttpClient, Method, Request, Route, Uri, header,
-    retry_after,
+    Body, Cancel, Deadline, Error, HeaderList, HeaderMap, HttpClient, HttpExchange, Method, Request, Route,
+    Uri, header, retry_after,
 };
 use crate::secret::Secret;
 

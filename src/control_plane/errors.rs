@@ -6,9 +6,10 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use ureq::http::StatusCode;
 
+use super::event::Event;
 use super::mitigation::mitigation;
+use crate::net::status_line;
 use crate::redact::known_values;
 
 /// Most bytes of an error body that are parsed.
@@ -87,13 +88,36 @@ impl ErrorDetail {
 impl StatusError {
     /// Status and reason phrase, such as `401 Unauthorized`.
     pub fn status_line(&self) -> String {
-        let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
-        reason.map_or_else(|| self.status.to_string(), |reason| format!("{} {reason}", self.status))
+        status_line(self.status)
     }
 
     /// The message to show beside the code.
     pub fn message(&self) -> &str {
         if self.detail.message.is_empty() { &self.detail.raw } else { &self.detail.message }
+    }
+}
+
+/// A status error, if there was one, as events tell it.
+pub(super) struct Told<'a> {
+    error: Option<&'a StatusError>,
+    line: Option<String>,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn of(error: Option<&'a StatusError>) -> Told<'a> {
+        Told { error, line: error.map(StatusError::status_line) }
+    }
+
+    /// `event` with its fields.
+    pub(super) fn fields_of<'e>(&'e self, event: Event<'e>) -> Event<'e> {
+        let filled = |text: &&str| !text.is_empty();
+        let detail = self.error.map(|error| &error.detail);
+        event
+            .with_some("status_code", self.error.map(|error| error.status))
+            .with_some("status", self.line.as_deref())
+            .with_some("error_code", detail.map(|detail| detail.code.as_str()).filter(filled))
+            .with_some("error_message", self.error.map(StatusError::message).filter(filled))
+            .with_some("mitigation", detail.and_then(ErrorDetail::mitigation))
     }
 }
 
@@ -222,12 +246,5 @@ mod tests {
         assert_eq!(detail.raw, format!("{}...", "x".repeat(1024)));
         let detail = ErrorDetail::parse(format!("x{}", "é".repeat(1000)).as_bytes());
         assert_eq!(detail.raw, format!("x{}...", "é".repeat(511)));
-    }
-
-    #[test]
-    fn the_status_line_carries_the_reason_phrase() {
-        let line = |status| StatusError { status, detail: ErrorDetail::default() }.status_line();
-        assert_eq!(line(401), "401 Unauthorized");
-        assert_eq!(line(599), "599");
     }
 }

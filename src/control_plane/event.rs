@@ -11,7 +11,7 @@ use log::{Level, Record};
 pub(crate) const LIST_MARK: char = '\u{1d}';
 
 /// This room's component: what operators filter on.
-const TARGET: &str = "controlplane";
+pub(super) const TARGET: &str = "controlplane";
 
 /// A list as the value of a field: an array in JSON, `[a b]` in text.
 pub struct List<'a, T>(pub &'a [T]);
@@ -31,12 +31,14 @@ pub(crate) struct Event<'a> {
     fields: Vec<(&'static str, Value<'a>)>,
 }
 
-/// Whether events of `level` are wanted; asked before collecting fields on a busy path.
+/// Whether events of this room are wanted; see [`is_wanted`].
 pub(super) fn enabled(level: Level) -> bool {
-    wanted(TARGET, level)
+    is_wanted(TARGET, level)
 }
 
-fn wanted(target: &'static str, level: Level) -> bool {
+/// Whether events of `level` are wanted of the component `target`: asked before anything is made for one
+/// on a busy path.
+pub(crate) fn is_wanted(target: &'static str, level: Level) -> bool {
     cfg!(test) || log::log_enabled!(target: target, level)
 }
 
@@ -48,12 +50,7 @@ impl<'a> Event<'a> {
 
     /// An event of the component `target`, without fields.
     pub(crate) fn of(target: &'static str, level: Level) -> Event<'a> {
-        Event { target, level, wanted: wanted(target, level), fields: Vec::new() }
-    }
-
-    /// Whether anybody wants it: asked before values are made that cost something.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted
+        Event { target, level, wanted: is_wanted(target, level), fields: Vec::new() }
     }
 
     /// Adds a field.

@@ -1,6 +1,6 @@
 //! Which headers of an MCP reply travel back to the connector.
 
-use crate::net::{HeaderList, canonical, is_name};
+use crate::net::HeaderList;
 use crate::order;
 
 /// The allow-list, in the spelling of the wire.
@@ -40,8 +40,18 @@ pub fn filter_response_headers(headers: &HeaderList) -> HeaderList {
 
 /// Folds a header name to its canonical spelling (`mcp-session-id` to `Mcp-Session-Id`); a name
 /// that is no token (RFC 9110 §5.6.2) stays as it is.
-pub(super) fn canonical_name(name: &str) -> String {
-    if is_name(name) { canonical(name) } else { name.to_owned() }
+pub(super) fn fold_name(name: &mut str) {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !name.bytes().all(is_token) {
+        return;
+    }
+    name.make_ascii_lowercase();
+    let mut start = 0;
+    while let Some(first) = name.get_mut(start..start + 1) {
+        first.make_ascii_uppercase();
+        let Some(dash) = name[start..].find('-') else { return };
+        start += dash + 1;
+    }
 }
 
 #[cfg(test)]
@@ -118,10 +128,14 @@ mod tests {
             ("mcp-session-id", "Mcp-Session-Id"),
             ("X-REQUEST-ID", "X-Request-Id"),
             ("etag", "Etag"),
+            ("-a--b-", "-A--B-"),
+            ("", ""),
             ("bad name", "bad name"),
             ("é", "é"),
         ] {
-            assert_eq!(canonical_name(name), expected);
+            let mut folded = name.to_owned();
+            fold_name(&mut folded);
+            assert_eq!(folded, expected);
         }
     }
 }

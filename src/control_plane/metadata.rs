@@ -12,7 +12,7 @@ use log::Level;
 use serde_json::Value;
 
 use super::client::{Client, Outgoing};
-use super::errors::StatusError;
+use super::errors::{StatusError, Told};
 use super::event::Event;
 use super::server_info::InvalidServerInfo;
 use crate::net::{Backoff, Cancel, Deadline, Error, HttpClient, Method};
@@ -178,16 +178,8 @@ fn report(error: &MetadataError, text: &str) {
         MetadataError::Status(status) => Some(status),
         _ => None,
     };
-    let filled = |text: &&str| !text.is_empty();
-    let line = status.map(StatusError::status_line);
-    Event::at(Level::Warn)
-        .with("error", text)
-        .with_some("status_code", status.map(|status| status.status))
-        .with_some("status", line.as_deref())
-        .with_some("error_code", status.map(|status| status.detail.code.as_str()).filter(filled))
-        .with_some("error_message", status.map(StatusError::message).filter(filled))
-        .with_some("mitigation", status.and_then(|status| status.detail.mitigation()))
-        .emit("tunnel metadata could not be fetched");
+    let told = Told::of(status);
+    told.fields_of(Event::at(Level::Warn).with("error", text)).emit("tunnel metadata could not be fetched");
 }
 
 /// The first JSON value of `body`; what follows it does not matter.

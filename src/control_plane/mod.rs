@@ -25,6 +25,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod time_text;
+pub(crate) mod trace;
 mod types;
 mod views;
 
@@ -40,7 +41,7 @@ pub use headers::filter_response_headers;
 pub use identity::InvalidIdentity;
 pub use metadata::{MetadataError, MetadataFetch, MetadataSlot, TunnelMetadata};
 pub use mitigation::mitigation;
-pub use observer::{HttpExchange, PollObserver, PollOutcome};
+pub use observer::{PollObserver, PollOutcome};
 pub use poll::{Batch, PollError, PollFailure};
 pub use poller::{CommandSink, Gate, Poller, PollerHandle, Stopped};
 pub use refusal::{Reason, Refused};

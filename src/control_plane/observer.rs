@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::metadata::TunnelMetadata;
 use super::state::PollTrouble;
+use crate::net::HttpExchange;
 
 /// Receives every countable event. All methods default to nothing; they are called on the road of
 /// the commands and must not block.
@@ -59,25 +60,4 @@ impl PollOutcome {
             PollOutcome::Failed => Some("other"),
         }
     }
-}
-
-/// One HTTP request to the control plane.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpExchange<'a> {
-    /// Path template, such as `/v1/tunnels/{tunnel_id}/poll`.
-    pub route: &'static str,
-    /// Method.
-    pub method: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Host without port.
-    pub host: &'a str,
-    /// Port, if it is not the scheme's default.
-    pub port: Option<u16>,
-    /// The reply's status; `None` when there was no reply.
-    pub status: Option<u16>,
-    /// Until the reply's head, or the failure.
-    pub duration: Duration,
-    /// Bytes of body sent.
-    pub body_bytes: usize,
 }

@@ -14,6 +14,7 @@ use log::Level;
 
 use super::client::{Client, millis};
 use super::endpoints::POLL_LIMIT_MAX;
+use super::errors::Told;
 use super::event::Event;
 use super::observer::{PollObserver, PollOutcome};
 use super::pace::Pace;
@@ -272,17 +273,12 @@ impl Poller {
         let changed = self.state.failed(trouble);
         let quiet = !changed && status.is_some_and(|status| Pace::needs_operator(status.status));
         let timed_out = matches!(error.failure, PollFailure::Timeout);
-        let line = status.map(super::StatusError::status_line);
-        let filled = |text: &&str| !text.is_empty();
-        Event::at(if quiet { Level::Debug } else { Level::Warn })
+        let told = Told::of(status);
+        let event = Event::at(if quiet { Level::Debug } else { Level::Warn })
             .with("error", text.as_str())
             .with("retry_in_ms", millis(delay))
-            .with("tunnel_request_id", error.tunnel_request_id.as_deref().unwrap_or("missing_request_id"))
-            .with_some("status_code", status.map(|status| status.status))
-            .with_some("status", line.as_deref())
-            .with_some("error_code", status.map(|status| status.detail.code.as_str()).filter(filled))
-            .with_some("error_message", status.map(super::StatusError::message).filter(filled))
-            .with_some("mitigation", status.and_then(|status| status.detail.mitigation()))
+            .with("tunnel_request_id", error.tunnel_request_id.as_deref().unwrap_or("missing_request_id"));
+        told.fields_of(event)
             .with_some("poll_timeout_ms", timed_out.then(|| millis(self.client.poll_timeout)))
             .with_some("poll_deadline_ms", timed_out.then(|| millis(self.client.request_time)))
             .emit(if timed_out { "poll timed out; backing off" } else { "poll failed; backing off" });
@@ -290,8 +286,9 @@ impl Poller {
 }
 
 impl PollerHandle {
-    /// Whether the loop still runs. It ends by itself only if something in it panicked.
-    pub fn is_running(&self) -> bool {
+    /// Whether the loop still runs.
+    #[cfg(test)]
+    pub(super) fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 

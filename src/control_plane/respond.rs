@@ -3,18 +3,16 @@
 //! Invariant: every attempt of one posting sends the same bytes and headers, and none starts after
 //! the posting's deadline.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use log::Level;
-use log::kv::Value;
 
 use super::client::{Client, Outgoing, millis};
-use super::errors::StatusError;
-use super::event::{Event, enabled};
+use super::errors::{StatusError, Told};
+use super::event::{TARGET, enabled};
 use super::identity::{CLIENT_REQUEST_ID, SHARD_TOKEN};
-use super::types::{Command, Delivery, Posting, ResponseBody, Work};
-use crate::jsonrpc::Id;
+use super::trace::Trace;
+use super::types::{Command, Delivery, Posting, ResponseBody};
 use crate::net::{Backoff, Cause, Deadline, HeaderList, HeaderMap, HeaderValue, Method, header, long};
 use crate::secret::Secret;
 
@@ -259,48 +257,18 @@ fn push_headers(body: &mut Vec<u8>, headers: &HeaderList) {
     body.push(b'}');
 }
 
-/// The identifiers that go with every event about a response.
-fn identified<'a>(level: Level, posting: &Posting<'a>, rpc_id: &'a Option<RpcId<'_>>) -> Event<'a> {
-    let command = posting.command;
-    let rpc_id = rpc_id.as_ref().map(|id| {
-        let number = if id.is_string { None } else { id.text.parse::<i64>().ok() };
-        number.map_or(Value::from(&*id.text), Value::from)
-    });
-    let session_id = command.session_id().or_else(|| posting.headers.get("Mcp-Session-Id"));
-    Event::at(level)
-        .with("request_id", command.request_id.as_str())
-        .with("channel", command.channel.as_str())
-        .with_some("cmd_request_id", command.connector_request_id())
-        .with_some("rpc_request_id", rpc_id)
-        .with_some("session_id", session_id)
-}
-
-/// A JSON-RPC id as text, strings without their quotes.
-struct RpcId<'a> {
-    text: Cow<'a, str>,
-    is_string: bool,
-}
-
-fn rpc_id(command: &Command) -> Option<RpcId<'_>> {
-    let id = match &command.work {
-        Work::JsonRpc(message) => message.id()?,
-        _ => return None,
-    };
-    Some(RpcId { text: id_text(id), is_string: id.is_string() })
-}
-
-fn id_text(id: &Id) -> Cow<'_, str> {
-    let text = serde_json::from_str::<String>(id.as_json());
-    text.map_or(Cow::Borrowed(id.as_json()), Cow::Owned)
+/// The command that a response is for, as events about it name it.
+fn traced<'a>(posting: &Posting<'a>) -> Trace<'a> {
+    Trace::of(TARGET, posting.command).or_session(posting.headers.get("Mcp-Session-Id"))
 }
 
 fn log_retry(posting: &Posting<'_>, report: &Report, delay: Duration) {
     if !enabled(Level::Debug) {
         return;
     }
-    let rpc_id = rpc_id(posting.command);
     let error = report.error.clone().or_else(|| report.status.as_ref().map(ToString::to_string));
-    identified(Level::Debug, posting, &rpc_id)
+    traced(posting)
+        .event(Level::Debug)
         .with("resp_type", posting.body.wire_type())
         .with_some("error", error.as_deref())
         .with("retry_in_ms", millis(delay))
@@ -322,23 +290,17 @@ fn log_report(posting: &Posting<'_>, report: &Report) {
     if !enabled(level) {
         return;
     }
-    let rpc_id = rpc_id(posting.command);
     let error = report.error.clone().or_else(|| report.status.as_ref().map(ToString::to_string));
-    let status = report.status.as_ref();
-    let (line, mitigation) =
-        (status.map(StatusError::status_line), status.and_then(|s| s.detail.mitigation()));
-    let filled = |text: &'_ str| !text.is_empty();
-    let mut event = identified(level, posting, &rpc_id)
+    let told = Told::of(report.status.as_ref());
+    let trace = traced(posting);
+    let mut event = trace
+        .event(level)
         .with("resp_type", posting.body.wire_type())
         .with("resp_code", posting.code)
         .with("attempts", report.attempts)
         .with_some("tunnel_request_id", report.tunnel_request_id.as_deref())
-        .with_some("error", error.as_deref())
-        .with_some("status_code", status.map(|status| status.status))
-        .with_some("status", line.as_deref())
-        .with_some("error_code", status.map(|status| status.detail.code.as_str()).filter(|text| filled(text)))
-        .with_some("error_message", status.map(StatusError::message).filter(|text| filled(text)))
-        .with_some("mitigation", mitigation);
+        .with_some("error", error.as_deref());
+    event = told.fields_of(event);
     if posting.body.is_final() {
         event = event.with("finalResponse", true);
     }

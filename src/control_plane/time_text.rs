@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::net::days_from_epoch;
+
 /// Parses an RFC 3339 timestamp; `None` for anything else.
 pub(super) fn parse_timestamp(text: &str) -> Option<SystemTime> {
     let bytes = text.as_bytes();
@@ -90,15 +92,6 @@ fn days_in_month(year: i64, month: i64) -> i64 {
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     }
-}
-
-/// Days from 1970-01-01 in the proleptic Gregorian calendar.
-fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
-    // Years start in March here, so that the leap day is the last one.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //!
 //! Written by hand because derived visitors refuse duplicate members, of which the last counts here.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use crate::jsonrpc::{Text, for_each_member};
 
 /// The top level: `commands`, everything else skipped.
 #[derive(Default)]
@@ -38,7 +39,7 @@ impl<'a> Fields<'a> {
     /// Views the object `json`.
     pub(super) fn of(json: &'a str) -> serde_json::Result<Fields<'a>> {
         let mut fields = Fields::default();
-        for_each_member(json, |name, value| {
+        for_each_member(json, &mut |name, value| {
             let slot = match name {
                 "request_id" => &mut fields.request_id,
                 "shard_token" => &mut fields.shard_token,
@@ -55,43 +56,6 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 }
-
-/// Shows `visit` every member of the object `json`, in order.
-pub(super) fn for_each_member<'a>(
-    json: &'a str,
-    visit: impl FnMut(&str, &'a RawValue),
-) -> serde_json::Result<()> {
-    Members(visit).deserialize(&mut serde_json::Deserializer::from_str(json))
-}
-
-struct Members<F>(F);
-
-impl<'de, F: FnMut(&str, &'de RawValue)> DeserializeSeed<'de> for Members<F> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Members<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Text(name)) = map.next_key()? {
-            (self.0)(&name, map.next_value()?);
-        }
-        Ok(())
-    }
-}
-
-/// A JSON string, borrowed unless it holds escapes.
-#[derive(Deserialize)]
-pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 impl Default for Elements<'_> {
     fn default() -> Self {

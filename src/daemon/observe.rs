@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use crate::control_plane::{HttpExchange, PollObserver, PollOutcome, PollTrouble, TunnelMetadata};
+use crate::control_plane::{PollObserver, PollOutcome, PollTrouble, TunnelMetadata};
 use crate::dispatch::{Delivered, Observer, Queue};
 use crate::ids::{Channel, TunnelId};
 use crate::mcp::Binding;
 use crate::mcp::bridge::Fact;
-use crate::mcp::http::{HttpObserver, HttpSent};
-use crate::ops::{Answered, ChildReport, HttpRequest, Metadata, Metrics, PollEnd, ProtocolReport, State};
+use crate::mcp::http::HttpObserver;
+use crate::net::HttpExchange;
+use crate::ops::{Answered, ChildReport, Metadata, Metrics, PollEnd, ProtocolReport, State};
 
 /// Hears the control plane's side and the dispatcher.
 pub(super) struct Observers {
@@ -141,31 +142,13 @@ impl PollObserver for Observers {
     }
 
     fn http_request(&self, exchange: &HttpExchange<'_>) {
-        self.metrics.http_request(&HttpRequest {
-            route: exchange.route,
-            method: exchange.method,
-            scheme: exchange.scheme,
-            host: exchange.host,
-            port: exchange.port,
-            status: exchange.status,
-            duration: exchange.duration,
-            body_bytes: exchange.body_bytes as u64,
-        });
+        self.metrics.http_request(exchange);
     }
 }
 
 impl HttpObserver for Observers {
-    fn http_sent(&self, sent: &HttpSent<'_>) {
-        self.metrics.http_request(&HttpRequest {
-            route: sent.route,
-            method: sent.method,
-            scheme: sent.scheme,
-            host: sent.host,
-            port: sent.port,
-            status: sent.status,
-            duration: sent.duration,
-            body_bytes: sent.body_bytes as u64,
-        });
+    fn http_sent(&self, sent: &HttpExchange<'_>) {
+        self.metrics.http_request(sent);
     }
 }
 

@@ -12,9 +12,9 @@ use crate::net::{Deadline, HeaderList};
 use crate::oauth::{self, Discovery};
 
 use super::listens::{self, Listens};
-use super::outcome::{self, Classified, Response};
+use super::outcome::{self, Response};
 use super::reply::Reply;
-use super::trace::{Trace, trace_answer, trace_failure};
+use super::trace::{trace_answer, trace_failure, trace_notification, traced};
 use super::{Observer, Place, Routes};
 
 const BAD_REQUEST: u16 = 400;
@@ -65,7 +65,7 @@ pub(super) fn process(command: &Command, place: Option<Place>, site: &Site<'_>, 
             let ending = Ending {
                 accepted: outcome::terminated,
                 done: "session terminated",
-                failed: &|failure| outcome::failed_termination(failure),
+                failed: &outcome::failed_termination,
             };
             conclude(command, deadline, outcome, reply, ending);
         }
@@ -82,11 +82,9 @@ pub(super) fn abandon(command: &Command, reply: &mut Reply<'_>) {
     }
     let failure = Failure::broken(Source::ClientInternal, FailureKind::Unknown);
     let response = match &command.work {
-        Work::JsonRpc(message) if message.kind() == Kind::Call => {
-            outcome::failed_call(message.id(), failure).0
-        }
-        Work::JsonRpc(_) => outcome::failed_notification(failure).0,
-        Work::SessionTermination => outcome::failed_termination(failure).0,
+        Work::JsonRpc(message) if message.kind() == Kind::Call => outcome::failed_call(message.id(), failure),
+        Work::JsonRpc(_) => outcome::failed_notification(failure),
+        Work::SessionTermination => outcome::failed_termination(failure),
         Work::OauthDiscovery => {
             oauth_error(BAD_GATEWAY, "the tunnel client could not run the discovery", "client_internal")
         }
@@ -119,7 +117,7 @@ fn forward(
     // All notifications of one exchange share one head.
     let mut event_headers: Option<HeaderList> = None;
     let outcome = binding.exchange_in_turn(&exchange, &mut entered, &mut |event| {
-        super::trace::trace_notification(command, &event);
+        trace_notification(command, &event);
         let headers =
             event_headers.get_or_insert_with(|| filter_response_headers(&outcome::event_headers(event.head)));
         reply.notify(event.json, event.head.status, headers, deadline);
@@ -140,7 +138,7 @@ struct Ending<'a> {
     accepted: fn(Head) -> Response,
     /// The log's word for that.
     done: &'static str,
-    failed: &'a dyn Fn(Failure) -> (Response, Classified),
+    failed: &'a dyn Fn(Failure) -> Response,
 }
 
 /// Turns an outcome into the terminal response, or into silence after the command's own deadline.
@@ -157,7 +155,7 @@ fn conclude(
         Outcome::Accepted(head) => {
             let refused = matches!(command.work, Work::SessionTermination) && !head.is_success();
             if refused {
-                let trace = Trace::of(command);
+                let trace = traced(command);
                 trace.event(Level::Warn).with("status_code", head.status).emit("session termination refused");
             }
             return reply.finish((ending.accepted)(head), Some(ending.done).filter(|_| !refused));
@@ -185,7 +183,7 @@ fn conclude(
     };
     let classified = outcome::classify(&failure);
     trace_failure(command, classified, failure.head());
-    reply.finish((ending.failed)(failure).0, None);
+    reply.finish((ending.failed)(failure), None);
 }
 
 fn answered(command: &Command, answer: Answer, reply: &mut Reply<'_>) {
@@ -212,7 +210,7 @@ fn unsupported_channel(command: &Command, observer: &dyn Observer, reply: &mut R
         Work::Refused(refusal) => ("unknown", bare(refusal.body.clone(), refusal.code)),
     };
     observer.unsupported_channel(&command.channel, command_type);
-    Trace::of(command).event(Level::Error).with("command_type", command_type).emit("unsupported channel");
+    traced(command).event(Level::Error).with("command_type", command_type).emit("unsupported channel");
     reply.refuse(response);
 }
 
@@ -241,7 +239,7 @@ fn discover(command: &Command, discovery: Option<&Discovery>, reply: &mut Reply<
         }
     };
     if success.is_none() {
-        let trace = Trace::of(command);
+        let trace = traced(command);
         trace.event(Level::Warn).with("status_code", response.code).emit("no OAuth metadata to forward");
     }
     reply.finish(response, success);

@@ -10,7 +10,6 @@ mod outcome;
 mod place;
 mod pool;
 mod queue;
-mod reason;
 mod reply;
 #[cfg(test)]
 mod tests;

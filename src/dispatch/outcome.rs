@@ -3,15 +3,15 @@
 use crate::control_plane::ResponseBody;
 use crate::jsonrpc::{INTERNAL_ERROR, Id, error_response};
 use crate::mcp::{Answer, Failure, FailureKind, Head, LifecycleNote, Source};
-use crate::net::HeaderList;
-
-use super::reason;
+use crate::net::{HeaderList, reason_phrase};
 
 pub(super) const CONTENT_TYPE: &str = "Content-Type";
 pub(super) const JSON: &str = "application/json";
 const EVENT_STREAM: &str = "text/event-stream";
 const BAD_GATEWAY: u16 = 502;
 const GATEWAY_TIMEOUT: u16 = 504;
+/// The message of an error under a status that has no phrase.
+const NO_PHRASE: &str = "MCP transport error";
 
 /// Type, code and headers of one response; the headers are not filtered yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(super) fn terminated(head: Head) -> Response {
 }
 
 /// A call failed: a synthesised error with the call's id.
-pub(super) fn failed_call(id: Option<&Id>, failure: Failure) -> (Response, Classified) {
+pub(super) fn failed_call(id: Option<&Id>, failure: Failure) -> Response {
     let classified = classify(&failure);
     let (headers, note) = match failure {
         Failure::Rejected { head, .. } => {
@@ -84,28 +84,26 @@ pub(super) fn failed_call(id: Option<&Id>, failure: Failure) -> (Response, Class
         Failure::Lifecycle { note, .. } => (json_unless_stream(HeaderList::new()), Some(note)),
     };
     let json = error_json(id, classified, note.as_ref());
-    (Response { body: ResponseBody::JsonRpc(json), code: classified.code, headers }, classified)
+    Response { body: ResponseBody::JsonRpc(json), code: classified.code, headers }
 }
 
 /// A notification was not accepted: an acknowledgement under the real status.
-pub(super) fn failed_notification(failure: Failure) -> (Response, Classified) {
-    let (code_and_headers, classified) = failed_without_payload(failure);
-    (Response { body: ResponseBody::NotifyAck, ..code_and_headers }, classified)
+pub(super) fn failed_notification(failure: Failure) -> Response {
+    failed_without_payload(failure, ResponseBody::NotifyAck)
 }
 
 /// The session's end got no answer.
-pub(super) fn failed_termination(failure: Failure) -> (Response, Classified) {
-    let (code_and_headers, classified) = failed_without_payload(failure);
-    (Response { body: ResponseBody::SessionTermination, ..code_and_headers }, classified)
+pub(super) fn failed_termination(failure: Failure) -> Response {
+    failed_without_payload(failure, ResponseBody::SessionTermination)
 }
 
-fn failed_without_payload(failure: Failure) -> (Response, Classified) {
-    let classified = classify(&failure);
+fn failed_without_payload(failure: Failure, body: ResponseBody) -> Response {
+    let code = classify(&failure).code;
     let headers = match failure {
         Failure::Rejected { head, .. } => head.headers,
         Failure::Broken { .. } | Failure::Lifecycle { .. } => HeaderList::new(),
     };
-    (Response { body: ResponseBody::NotifyAck, code: classified.code, headers }, classified)
+    Response { body, code, headers }
 }
 
 /// Source, kind and code of a failure.
@@ -142,7 +140,7 @@ fn error_json(id: Option<&Id>, classified: Classified, note: Option<&LifecycleNo
         data.push_str(&format!(r#","tunnel_bridge":{}"#, note.to_json()));
     }
     data.push('}');
-    error_response(id, INTERNAL_ERROR, reason::phrase(code), Some(&data))
+    error_response(id, INTERNAL_ERROR, reason_phrase(code).unwrap_or(NO_PHRASE), Some(&data))
 }
 
 /// Keeps an event-stream content type as it is; anything else becomes JSON.
@@ -193,7 +191,7 @@ mod tests {
     fn a_rejection_keeps_its_status_and_content_type_and_names_the_target() {
         let failure =
             Failure::Rejected { head: head(503, Some("text/plain")), kind: FailureKind::MalformedJson };
-        let (response, _) = failed_call(Some(&id()), failure);
+        let response = failed_call(Some(&id()), failure);
         assert_eq!(response.code, 503);
         assert_eq!(response.headers.get(CONTENT_TYPE), Some("text/plain"));
         assert_eq!(
@@ -212,23 +210,23 @@ mod tests {
 
     #[test]
     fn a_reply_outside_400_to_599_is_a_protocol_failure_under_its_status() {
-        for (status, message) in [(302, "Found"), (304, "Not Modified"), (600, "MCP transport error")] {
+        for (status, message) in [(302, "Found"), (304, "Not Modified"), (600, NO_PHRASE)] {
             let failure =
                 Failure::Rejected { head: head(status, None), kind: FailureKind::ResponseBodyMissing };
-            let (response, classified) = failed_call(Some(&id()), failure);
-            assert_eq!((response.code, classified.source), (status, Source::Protocol));
+            assert_eq!(classify(&failure).source, Source::Protocol);
+            let response = failed_call(Some(&id()), failure);
+            assert_eq!(response.code, status);
             let ResponseBody::JsonRpc(json) = response.body else { panic!("not a JSON-RPC response") };
             assert!(json.contains(message) && !json.contains("upstream_status"), "{json}");
         }
-        assert_eq!(reason::phrase(520), "MCP transport error");
     }
 
     #[test]
     fn a_break_is_answered_with_502_and_a_ttl_with_504() {
         let broken = Failure::broken(Source::TransportClosed, FailureKind::Eof);
-        assert_eq!(failed_call(Some(&id()), broken).0.code, 502);
+        assert_eq!(failed_call(Some(&id()), broken).code, 502);
         let ttl = Failure::broken(Source::Timeout, FailureKind::Ttl);
-        let (response, _) = failed_call(Some(&id()), ttl);
+        let response = failed_call(Some(&id()), ttl);
         assert_eq!(response.code, 504);
         let ResponseBody::JsonRpc(json) = response.body else { panic!("not a JSON-RPC response") };
         assert!(
@@ -243,7 +241,7 @@ mod tests {
             LifecycleNote { reason: "child_restarting", server_error_code: None, retry_after_ms: Some(8000) };
         let kind = FailureKind::ChildUnavailable;
         let failure = Failure::Lifecycle { status: 503, source: Source::TransportClosed, kind, note };
-        let (response, _) = failed_call(Some(&id()), failure);
+        let response = failed_call(Some(&id()), failure);
         assert_eq!((response.code, response.headers.get(CONTENT_TYPE)), (503, Some(JSON)));
         assert_eq!(
             response.body,
@@ -261,20 +259,19 @@ mod tests {
 
     #[test]
     fn a_cancelled_call_is_answered_without_a_kind() {
-        let (response, _) = failed_call(None, Failure::broken(Source::ClientInternal, FailureKind::Canceled));
+        let response = failed_call(None, Failure::broken(Source::ClientInternal, FailureKind::Canceled));
         let ResponseBody::JsonRpc(json) = response.body else { panic!("not a JSON-RPC response") };
         assert!(!json.contains("transport_error_kind") && json.contains("client_internal"), "{json}");
     }
 
     #[test]
     fn failed_notifications_are_acknowledged_under_the_real_status_without_payload() {
-        let (response, _) = failed_notification(Failure::Rejected {
+        let response = failed_notification(Failure::Rejected {
             head: head(500, None),
             kind: FailureKind::InvalidMcpError,
         });
         assert_eq!((response.code, response.body), (500, ResponseBody::NotifyAck));
-        let (response, _) =
-            failed_notification(Failure::broken(Source::Connect, FailureKind::ConnectionRefused));
+        let response = failed_notification(Failure::broken(Source::Connect, FailureKind::ConnectionRefused));
         assert_eq!((response.code, response.headers), (502, HeaderList::new()));
     }
 

@@ -166,10 +166,12 @@ impl Queue {
         if let Some(channel) = done {
             state.shares.give_back(channel);
         }
-        // What waits may have waited for just this worker. Its permit is then of no use to anybody, but
-        // once the lock is given up it may be another command's.
         if let Some(command) = state.take_runnable() {
-            let _ = self.shared.wakeups.try_recv();
+            // Its permit has nobody to wake. But a command that waited for just this worker has lost its own
+            // to one that could not run it: what is there then belongs to the others, one each.
+            if self.shared.wakeups.len() > state.waiting.len() {
+                let _ = self.shared.wakeups.try_recv();
+            }
             return Some(self.given_out(state, command));
         }
         state.idle += 1;
@@ -340,6 +342,21 @@ mod tests {
         assert_eq!(queue.take(Some(&slow)).unwrap().command.request_id, "s3");
         queue.close();
         assert!(idle.join().unwrap(), "what main gives back is of no use to the stalled channel");
+    }
+
+    #[test]
+    fn whoever_takes_a_command_without_a_permit_leaves_the_others_theirs() {
+        let queue = queue(10, 2, &["main", "slow"]);
+        push(&queue, "s1", "slow");
+        assert_eq!(queue.take(None).unwrap().command.request_id, "s1");
+        push(&queue, "s2", "slow");
+        // An idle worker was woken for it, could not run it, and waits again.
+        queue.shared.wakeups.try_recv().unwrap();
+        assert!(queue.lock().take_runnable().is_none());
+        push(&queue, "m1", "main");
+        let taken = queue.take(Some(&Channel::parse("slow").unwrap())).unwrap();
+        assert_eq!(taken.command.request_id, "s2");
+        assert_eq!(queue.shared.wakeups.len(), 1, "what wakes the idle worker for m1");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::control_plane::{Command, Delivery, Posting, ResponseBody, Work, filte
 use crate::net::{Deadline, HeaderList};
 
 use super::outcome::Response;
-use super::trace::{SESSION_ID, Trace};
+use super::trace::{SESSION_ID, traced};
 use super::{Delivered, Observer, Poster};
 
 /// Where the responses of one command go. Notifications first, then one terminal response; after
@@ -43,7 +43,7 @@ impl<'a> Reply<'a> {
     /// Ends the command in silence: its deadline has passed.
     pub(super) fn silence(&mut self) {
         self.ended = true;
-        Trace::of(self.command)
+        traced(self.command)
             .event(Level::Info)
             .emit("command response deadline reached; dropping without posting a response");
     }
@@ -52,7 +52,7 @@ impl<'a> Reply<'a> {
     /// answer.
     pub(super) fn withdraw(&mut self) {
         self.ended = true;
-        Trace::of(self.command)
+        traced(self.command)
             .event(Level::Info)
             .emit("command cancelled by its connector; dropping without posting a response");
     }
@@ -78,7 +78,7 @@ impl<'a> Reply<'a> {
                 Delivery::Cancelled => Level::Warn,
                 _ => Level::Error,
             };
-            Trace::of(self.command)
+            traced(self.command)
                 .event(level)
                 .with("delivery", delivery.label())
                 .emit("notification not delivered; skipping further notifications of this command");
@@ -119,7 +119,7 @@ impl<'a> Reply<'a> {
                 if let Some(message) = success
                     && log::log_enabled!(target: "dispatcher", level)
                 {
-                    Trace::of(self.command)
+                    traced(self.command)
                         .or_session(headers.get(SESSION_ID))
                         .event(level)
                         .with_some("rpc_method", kind_and_method(&self.command.work).1)
@@ -129,10 +129,10 @@ impl<'a> Reply<'a> {
                 }
             }
             // Perhaps before that moment: no attempt would have fitted in any more.
-            Delivery::Expired if deadline == self.command.deadline => Trace::of(self.command)
+            Delivery::Expired if deadline == self.command.deadline => traced(self.command)
                 .event(Level::Info)
                 .emit("command response deadline reached while its response was being posted"),
-            delivery => Trace::of(self.command)
+            delivery => traced(self.command)
                 .or_session(headers.get(SESSION_ID))
                 .event(Level::Error)
                 .with("status_code", code)

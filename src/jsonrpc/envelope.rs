@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::Id;
+use super::{Id, for_each_member};
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +64,7 @@ impl<'a> Envelope<'a> {
             let valid = serde_json::from_str::<IgnoredAny>(text).is_ok();
             return Err(if valid { Invalid::NotAnObject } else { Invalid::NotJson });
         }
-        let members: Members<'a> = serde_json::from_str(text).map_err(|_| Invalid::NotJson)?;
+        let members = Members::of(text).map_err(|_| Invalid::NotJson)?;
         if members.version.is_none_or(|version| version.get() != r#""2.0""#) {
             return Err(Invalid::Version);
         }
@@ -118,46 +117,24 @@ struct Members<'a> {
     error: Option<&'a RawValue>,
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Members<'de>, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON-RPC message")
-    }
-
-    // By hand: a derived visitor refuses duplicate members, which the protocol's peers do not.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+impl<'a> Members<'a> {
+    fn of(json: &'a str) -> serde_json::Result<Members<'a>> {
         let mut members = Members::default();
-        while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-            let slot = match &*name {
+        for_each_member(json, &mut |name, value| {
+            let slot = match name {
                 "jsonrpc" => &mut members.version,
                 "id" => &mut members.id,
                 "method" => &mut members.method,
                 "params" => &mut members.params,
                 "result" => &mut members.result,
                 "error" => &mut members.error,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+                _ => return,
             };
-            *slot = Some(map.next_value::<&'de RawValue>()?);
-        }
+            *slot = Some(value);
+        })?;
         Ok(members)
     }
 }
-
-/// A member name, borrowed unless it holds escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,6 +6,7 @@
 mod envelope;
 mod error_object;
 mod id;
+mod members;
 mod message;
 mod splice;
 
@@ -13,5 +14,6 @@ pub use envelope::{Envelope, Invalid, Kind};
 pub(crate) use error_object::json_string;
 pub use error_object::{INTERNAL_ERROR, METHOD_NOT_FOUND, error_response, result_response};
 pub use id::Id;
+pub(crate) use members::{Text, for_each_member};
 pub use message::Message;
 pub use splice::{Splice, single_line, splice};

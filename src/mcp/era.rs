@@ -13,8 +13,7 @@ use super::peek;
 /// Prefix of the members of `_meta` that the modern era defines.
 const META_PREFIX: &str = "io.modelcontextprotocol/";
 /// Revisions with a handshake, newest first.
-pub(in crate::mcp) const LEGACY_VERSIONS: [&str; 4] =
-    ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+pub(crate) const LEGACY_VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 /// The first revision without a handshake.
 const FIRST_MODERN_VERSION: &str = "2026-07-28";
 

@@ -1,11 +1,10 @@
 //! Single members of JSON objects, borrowed from the original text.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::jsonrpc::{Text, for_each_member};
 
 /// The values of `names` in the object `json`; of duplicates the last. All `None` for anything but an
 /// object.
@@ -13,8 +12,13 @@ pub(in crate::mcp) fn members<'a, const N: usize>(
     json: &'a str,
     names: [&str; N],
 ) -> [Option<&'a RawValue>; N] {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    Members(names).deserialize(&mut deserializer).unwrap_or([None; N])
+    let mut found = [None; N];
+    let read = for_each_member(json, &mut |name, value| {
+        if let Some(index) = names.iter().position(|wanted| *wanted == name) {
+            found[index] = Some(value);
+        }
+    });
+    if read.is_ok() { found } else { [None; N] }
 }
 
 /// The value of `name` in `object`.
@@ -24,43 +28,7 @@ pub(in crate::mcp) fn member<'a>(object: &'a RawValue, name: &str) -> Option<&'a
 
 /// The content of a JSON string; `None` for any other value.
 pub(in crate::mcp) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    /// Borrows what holds no escapes, which plain `Cow` does not.
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str(value.get()).ok().map(|Text(text)| text)
-}
-
-struct Members<'n, const N: usize>([&'n str; N]);
-
-impl<'de, const N: usize> DeserializeSeed<'de> for Members<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<&'de RawValue>; N];
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        #[derive(Deserialize)]
-        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-        let mut found = [None; N];
-        while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-            match self.0.iter().position(|wanted| *wanted == name) {
-                Some(index) => found[index] = Some(map.next_value::<&'de RawValue>()?),
-                None => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// Revisions with a handshake, newest last.
-pub(crate) const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// The revision without one.
+pub(crate) use super::era::LEGACY_VERSIONS;
+
+/// The revision without a handshake that they speak.
 pub(crate) const MODERN_VERSION: &str = "2026-07-28";
 
 /// A refusal: status and a line for humans.

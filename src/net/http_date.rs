@@ -34,14 +34,14 @@ pub(crate) fn parse(text: &str) -> Option<SystemTime> {
 
 fn instant(year: &str, month: &str, day: &str, time: &str) -> Option<SystemTime> {
     let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
-    let year = match (year.len(), year.parse::<i64>().ok()?) {
+    let year = match (year.len(), number(year)?) {
         (2, short) if short < 70 => 2000 + short,
         (2, short) => 1900 + short,
         (4, full) => full,
         _ => return None,
     };
-    let day: i64 = day.parse().ok()?;
-    let mut clock = time.split(':').map(|part| part.parse::<i64>().ok());
+    let day = number(day)?;
+    let mut clock = time.split(':').map(number);
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
     let in_range = (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
     if clock.next().is_some() || !in_range {
@@ -51,8 +51,14 @@ fn instant(year: &str, month: &str, day: &str, time: &str) -> Option<SystemTime>
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
 }
 
+/// A number of digits alone: `parse` would take a sign.
+pub(super) fn number(digits: &str) -> Option<i64> {
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
 /// Days from 1970-01-01 in the proleptic Gregorian calendar.
-pub(super) fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
+    // Years start in March here, so that the leap day is the last one.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
@@ -77,6 +83,22 @@ mod tests {
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             assert_eq!(format(at), text);
             assert_eq!(parse(text), Some(at));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_dates() {
+        for text in [
+            "",
+            "Sun, 06 Nov 1994 -8:49:37 GMT",
+            "Sun, 06 Nov 1994 08:+9:37 GMT",
+            "Sun, +6 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 24:00:00 GMT",
+            "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 }

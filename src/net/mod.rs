@@ -21,6 +21,7 @@ mod http_date;
 pub(crate) mod long;
 mod origin;
 mod proxy;
+mod reason;
 mod route;
 pub(crate) mod service_manager;
 mod tls;
@@ -28,22 +29,23 @@ mod waker;
 
 pub use self::address::is_no_server_address;
 pub use self::backoff::{Backoff, retry_after};
+pub(crate) use self::basic_auth::basic_of_user_info;
 pub use self::cancel::{Cancel, CancelGuard};
 pub use self::connection::{ProxyCheck, ProxyFailure, check_proxy};
 pub use self::deadline::Deadline;
 pub(crate) use self::digest::{hex_sha256, sha256};
-pub(crate) use self::encoding::{
-    base64, base64_decoded, percent_decoded, percent_decoded_leniently, percent_decoded_text,
-};
+pub(crate) use self::encoding::{base64, base64_decoded, percent_decoded, percent_decoded_text};
 pub use self::error::{Cause, Error};
 pub(crate) use self::fields::{NEVER_FORWARDED, canonical, is_name, is_value};
 pub use self::headers::HeaderList;
-pub use self::http::{Body, Cut, HttpClient, Request, Response};
+pub use self::http::{Body, Cut, HttpClient, HttpExchange, Request, Response};
+pub(crate) use self::http_date::days_from_epoch;
 pub use self::origin::Origin;
 pub use self::proxy::{
     Decision, EnvironmentProxies, ProxyIdentity, ProxyKind, ProxyPolicy, ProxyUrl, ProxyUrlError,
     RouteDescription, RouteKind, proxy_identities,
 };
+pub(crate) use self::reason::{reason_phrase, status_line};
 pub use self::route::{Limits, Route, Via};
 pub use self::tls::{
     BundleReport, CertificateReport, ClientCertificate, ClientCertificateError, OriginCertificate,

@@ -24,7 +24,7 @@ impl Waker {
 
     /// Raises the flag. Repeated calls before [`Waker::clear`] cost nothing.
     pub(crate) fn wake(&self) {
-        if !self.raised.swap(true, Ordering::AcqRel) {
+        if !self.raised.swap(true, Ordering::SeqCst) {
             // The counter cannot overflow: at most one write follows each clearing.
             let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
@@ -34,7 +34,8 @@ impl Waker {
     pub(crate) fn clear(&self) {
         let mut count = [0u8; 8];
         let _ = rustix::io::read(&self.event, &mut count);
-        self.raised.store(false, Ordering::Release);
+        // Not a mere store: the look at the state, which comes next, could be made before it.
+        self.raised.swap(false, Ordering::SeqCst);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use crate::mcp::http::{DiscoveryReply, DiscoveryRequest, DiscoveryScope, HttpBinding};
-use crate::net::{Cause, Deadline, Error, HeaderList, Method, StatusCode, is_no_server_address};
+use crate::net::{Cause, Deadline, Error, HeaderList, Method, is_no_server_address};
 
 /// Longest document, in bytes.
 pub(super) const DOCUMENT_BYTES: usize = 1024 * 1024;
@@ -148,12 +148,6 @@ pub(super) fn check_destination(url: &Url, endpoint: &Url) -> Result<(), Error> 
     Ok(())
 }
 
-/// A status as it is told: `404 Not Found`.
-pub(super) fn status_line(status: u16) -> String {
-    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    reason.map_or_else(|| status.to_string(), |reason| format!("{status} {reason}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,11 +198,5 @@ mod tests {
         for url in ["http://127.0.0.1/", "http://10.0.0.5/", "https://[fd00::1]/", "https://as.example/"] {
             assert!(!refused(url, "https://mcp.corp.example/mcp"), "{url}");
         }
-    }
-
-    #[test]
-    fn statuses_are_told_with_their_reason() {
-        assert_eq!(status_line(404), "404 Not Found");
-        assert_eq!(status_line(599), "599");
     }
 }

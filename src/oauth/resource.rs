@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::asking::{Budget, Reply, check_destination, fetch, insist, send, status_line};
+use super::asking::{Budget, Reply, check_destination, fetch, insist, send};
 use super::challenge::resource_metadata;
 use super::documents::ResourceMetadata;
 use super::places::is_callable;
 use super::report::{Attempt, Challenge, Found, Trouble};
 use crate::mcp::http::{DiscoveryScope, HttpBinding};
-use crate::net::{Cause, Deadline, Error, Method};
+use crate::net::{Cause, Deadline, Error, Method, status_line};
 
 /// Time for both requests for a challenge.
 const CHALLENGE_TIME: Duration = Duration::from_secs(1);

@@ -1,11 +1,11 @@
 //! Finding an authorization server's metadata (RFC 8414 §3, OpenID Connect Discovery §4).
 
-use super::asking::{Budget, Reply, check_destination, fetch, insist, status_line};
+use super::asking::{Budget, Reply, check_destination, fetch, insist};
 use super::documents::{Endpoint, ServerMetadata};
 use super::places::{Issuer, ServerPlace};
 use super::report::{Server, ServerAttempt};
 use crate::mcp::http::{DiscoveryScope, HttpBinding};
-use crate::net::{Cause, Error, HeaderList};
+use crate::net::{Cause, Error, HeaderList, status_line};
 
 const JSON: &str = "application/json";
 /// Longest body that is kept for the status, in bytes: of a document, and of anything else.

@@ -13,7 +13,7 @@ mod proxy_health;
 mod state;
 pub mod ui;
 
-pub use metrics::{Answered, ChildReport, HttpRequest, Metrics, PollEnd, ProtocolReport, ProxyCheck};
+pub use metrics::{Answered, ChildReport, Metrics, PollEnd, ProtocolReport, ProxyCheck};
 pub use proxy_health::{CheckRecord, HISTORY as PROXY_HISTORY, ProxyHealth, RouteHealth, RouteState};
 pub use state::{Contact, Discovery, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 

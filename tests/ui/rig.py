@@ -20,6 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TUNNEL_ID = "tunnel_0123456789abcdef0123456789abcdef"
 PATIENCE = 30
+MARKUP = "<img src=x onerror=document.title='gone'>"
 
 
 def binary(name, given):
@@ -221,11 +222,20 @@ def rig(client, server, more=(), environment=None, query=""):
         command += ["--health.url-file", str(health), "--mcp.server-url", f"http://127.0.0.1:{port}/mcp{query}"]
         command += ["--mcp.command", f"channel=tools,command={tools}", "--ca-bundle", str(certificates(scratch))]
         target = f"label=metadata,url=http://127.0.0.1:{port}/.well-known/oauth-protected-resource/mcp"
+        target += f",desc={MARKUP}"
         command += ["--harpoon.target", target, "--harpoon.allow-plaintext-http", "--harpoon.capture-payloads"]
         command += ["--proxy.check-interval", "2s", *more]
         child = stack.enter_context(process(command, log, env=environment))
         url = wait_for("tunnel-client", health.read_text, child, log)
         made = Rig(url, f"{control_plane}/v1/mcp/{TUNNEL_ID}", scratch, child)
+
+        def again():
+            """The same client once more, at the same address."""
+            place = command.index("--health.listen-addr") + 1
+            command[place] = urllib.parse.urlsplit(url).netloc
+            made.child = stack.enter_context(process(command, scratch / "again.log", env=environment))
+
+        made.again = again
         wait_for("/readyz", lambda: made.get("/readyz")[0] == 200, child, log)
         try:
             yield made

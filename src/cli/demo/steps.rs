@@ -132,7 +132,8 @@ fn list_tools(connector: &mut Connector) -> Result<Vec<String>, Failure> {
     if names.len() > TOOLS_SHOWN {
         shown.push_str(", …");
     }
-    step("tools/list", answered.latency, &format!("{} tools: {shown}", names.len()));
+    let tools = if names.len() == 1 { "tool" } else { "tools" };
+    step("tools/list", answered.latency, &format!("{} {tools}: {shown}", names.len()));
     Ok(names)
 }
 

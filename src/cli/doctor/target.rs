@@ -11,7 +11,7 @@ use crate::daemon::Material;
 use crate::ids::Channel;
 use crate::mcp::Binding;
 use crate::mcp::http::HttpBinding;
-use crate::net::{Cancel, Cause, Deadline};
+use crate::net::{Cancel, Cause, Deadline, Error};
 use crate::redact;
 
 use super::era;
@@ -97,13 +97,19 @@ fn reachable(binding: &HttpBinding, url: &Url, shown: &str) -> Check {
     Check::fail(REACHABLE, format!("{shown}: {error}"))
         .why("Every command is forwarded to this server.")
         .with_evidence([format!("GET {shown}: {error}")])
-        .with_next(advice(error.cause, url))
+        .with_next(advice(&error, url))
 }
 
 /// What to do about a server that was not reached.
-fn advice(cause: Cause, url: &Url) -> Vec<String> {
+fn advice(error: &Error, url: &Url) -> Vec<String> {
     let host = url.host_str().unwrap_or_default();
-    let first = match cause {
+    let first = match error.cause {
+        // Before a tunnel stands, these are about the way to the proxy, which the message names.
+        Cause::Dns | Cause::ConnectionRefused | Cause::NetworkUnreachable | Cause::HostUnreachable
+            if error.message.starts_with("proxy ") =>
+        {
+            "The proxy cannot be reached: correct or remove mcp.http_proxy or http_proxy. If it comes from HTTPS_PROXY or HTTP_PROXY, NO_PROXY exempts a host.".to_owned()
+        }
         Cause::Dns => format!("Correct the host name {host:?}, or make this host's resolver know it: getent hosts {host}"),
         Cause::Tls => format!(
             "If {host} has a certificate of a private CA, give its roots with --ca-bundle (CA_BUNDLE, ca_bundle); if it wants a client certificate, set mcp.client_cert and mcp.client_key."

@@ -64,9 +64,7 @@ pub(super) fn poll(base: &str, max_age: Option<Duration>) -> Poll {
 fn last_poll(base: &str) -> Result<f64, String> {
     let (status, body) = get(base, "/metrics", METRICS_TIME, METRICS_BYTES)?;
     if status != 200 {
-        let phrase =
-            ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-        return Err(phrase.map_or_else(|| status.to_string(), |phrase| format!("{status} {phrase}")));
+        return Err(crate::net::status_line(status));
     }
     let line = body
         .lines()

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::ids::{Channel, TunnelId, random_hex};
-use crate::net::{Cancel, HeaderList, Route, Trust, Via};
+use crate::net::{Cancel, HeaderList, HttpExchange, Route, Trust, Via};
 use crate::secret::Secret;
 use server::{Answer, PATIENCE, Seen, Server};
 
@@ -82,7 +82,7 @@ struct Tally {
     refused: Mutex<Vec<(&'static str, bool)>>,
     posted: Mutex<Vec<(&'static str, &'static str)>>,
     ages: Mutex<Vec<Duration>>,
-    requests: Mutex<Vec<(&'static str, Option<u16>)>>,
+    requests: Mutex<Vec<(String, Option<u16>)>>,
 }
 
 impl PollObserver for Tally {
@@ -117,7 +117,7 @@ impl PollObserver for Tally {
     }
     fn http_request(&self, exchange: &HttpExchange<'_>) {
         assert_eq!((exchange.scheme, exchange.host), ("http", "127.0.0.1"));
-        self.requests.lock().unwrap().push((exchange.route, exchange.status));
+        self.requests.lock().unwrap().push((exchange.route.to_owned(), exchange.status));
     }
 }
 

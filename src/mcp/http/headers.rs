@@ -8,7 +8,7 @@ use std::fmt;
 
 use url::Url;
 
-use crate::net::{HeaderList, HeaderMap, HeaderName, HeaderValue, base64, header, percent_decoded_leniently};
+use crate::net::{HeaderList, HeaderMap, HeaderName, HeaderValue, basic_of_user_info, header};
 
 use super::HttpTarget;
 
@@ -208,10 +208,8 @@ pub(super) fn basic_credentials(url: &Url) -> Option<HeaderValue> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
-    let mut pair = percent_decoded_leniently(url.username()).into_owned();
-    pair.push(b':');
-    pair.extend_from_slice(&percent_decoded_leniently(url.password().unwrap_or_default()));
-    let mut value = HeaderValue::try_from(format!("Basic {}", base64(&pair))).ok()?;
+    let user_info = format!("{}:{}", url.username(), url.password().unwrap_or_default());
+    let mut value = HeaderValue::try_from(basic_of_user_info(&user_info)).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

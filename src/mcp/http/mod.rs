@@ -17,7 +17,7 @@ mod stream;
 pub use discovery::{DiscoveryReply, DiscoveryRequest, DiscoveryScope, resource_metadata_urls};
 pub use headers::same_origin;
 
-pub use observe::{HttpObserver, HttpSent};
+pub use observe::HttpObserver;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, Weak};
@@ -282,13 +282,13 @@ impl HttpBinding {
             Err(error) => return Err(Ending::from_net(&error, Some(head))),
         };
         let answers = |text: &str| {
-            let envelope = Envelope::parse(text.as_bytes()).ok()?;
-            (envelope.kind == Kind::Response && envelope.id.as_ref() == Some(id)).then_some(())
+            Envelope::parse(text.as_bytes())
+                .is_ok_and(|envelope| envelope.kind == Kind::Response && envelope.id.as_ref() == Some(id))
         };
         reply.dump.complete(&body);
         self.raw_log.read(&body);
         match String::from_utf8(body) {
-            Ok(text) if answers(&text).is_some() => Ok(Answer { head, json: trimmed(text) }),
+            Ok(text) if answers(&text) => Ok(Answer { head, json: trimmed(text) }),
             _ => Err(Failure::protocol(Some(head)).into()),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::net::{Method, Uri};
+use crate::net::{HttpExchange, Method, Uri};
 use crate::redact;
 
 use super::headers::Reach;
@@ -18,31 +18,10 @@ const OTHER_ROUTE: &str = "_other";
 /// Metadata has names of its own below this.
 const WELL_KNOWN: &str = "/.well-known/";
 
-/// One HTTP request, a redirect's included.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpSent<'a> {
-    /// The endpoint's path, the name of a metadata document, or `_other`.
-    pub route: &'a str,
-    /// Method.
-    pub method: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Host without port.
-    pub host: &'a str,
-    /// Port, if it is not the scheme's default.
-    pub port: Option<u16>,
-    /// The reply's status; `None` when there was no reply.
-    pub status: Option<u16>,
-    /// Until the reply's head, or the failure.
-    pub duration: Duration,
-    /// Bytes of body sent.
-    pub body_bytes: usize,
-}
-
 /// Hears of every request once its head has arrived or it has failed.
 pub trait HttpObserver: Send + Sync {
     /// Called on the thread that sent the request; it must not block.
-    fn http_sent(&self, sent: &HttpSent<'_>);
+    fn http_sent(&self, sent: &HttpExchange<'_>);
 }
 
 /// The observer of a binding and what it may be told of its path.
@@ -66,7 +45,7 @@ impl Observed {
         let Some(observer) = &self.observer else { return };
         let scheme = uri.scheme_str().unwrap_or_default();
         let default = if scheme == "https" { 443 } else { 80 };
-        observer.http_sent(&HttpSent {
+        observer.http_sent(&HttpExchange {
             route: if reach == Reach::OWN { &self.own_route } else { route(uri.path()) },
             method: method.as_str(),
             scheme,

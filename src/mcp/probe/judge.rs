@@ -2,24 +2,31 @@
 
 use serde_json::Value;
 
+use crate::jsonrpc::METHOD_NOT_FOUND;
+use crate::mcp::bridge::own::{
+    HEADER_MISMATCH, INVALID_PARAMS, MISSING_CAPABILITY, MODERN_VERSION, UNSUPPORTED_VERSION, clipped, meta,
+};
+use crate::mcp::era::{LEGACY_VERSIONS, is_modern_version};
 use crate::mcp::{Answer, Failure, Outcome};
 use crate::net::Cause;
 
 use super::ServerInfo;
 
-/// Revisions with an `initialize` handshake, oldest first.
-const LEGACY_VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
-/// First revision without it.
-const FIRST_MODERN: &str = "2026-07-28";
-const UNSUPPORTED_VERSION: i64 = -32022;
-const INVALID_PARAMS: i64 = -32602;
 /// Errors that only servers without the handshake give.
-const MODERN_ERRORS: [i64; 2] = [-32020, -32021];
+const MODERN_ERRORS: [i64; 2] = [HEADER_MISMATCH, MISSING_CAPABILITY];
 /// Errors to `initialize` that say that the server does not know the handshake.
-const REFUSALS: [i64; 6] = [UNSUPPORTED_VERSION, -32020, -32021, -32600, -32601, INVALID_PARAMS];
+const REFUSALS: [i64; 6] = [
+    UNSUPPORTED_VERSION,
+    HEADER_MISMATCH,
+    MISSING_CAPABILITY,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    INVALID_PARAMS,
+];
+/// JSON-RPC: the request is not a valid one.
+const INVALID_REQUEST: i64 = -32600;
 /// Revisions of a discovery that the log tells.
 const MAX_NAMED_VERSIONS: usize = 8;
-const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
 /// What an answer means.
 #[derive(Debug)]
@@ -89,17 +96,18 @@ pub(super) fn discover(outcome: Outcome, cause: Option<Cause>, origin: &str) -> 
     let message = parsed(&answer);
     let (result, error) = (&message["result"], &message["error"]);
     let info = |versions: &Value| {
-        let newest = strings(versions).filter(|version| is_modern(version)).max().unwrap_or(FIRST_MODERN);
-        let mut info = server_info(&result["_meta"][META_SERVER_INFO], newest, true);
+        let newest =
+            strings(versions).filter(|version| is_modern_version(version)).max().unwrap_or(MODERN_VERSION);
+        let mut info = server_info(&result["_meta"][meta::SERVER_INFO], newest, true);
         let all: Vec<&str> = strings(versions).take(MAX_NAMED_VERSIONS).collect();
         let named = if all.is_empty() { newest.to_owned() } else { all.join(", ") };
-        info.supported_versions = crate::mcp::bridge::own::clipped(named.into()).into();
+        info.supported_versions = clipped(named.into()).into();
         Verdict::Speaks(info, None)
     };
     if result.is_object() {
         let versions = &result["supportedVersions"];
         let known = strings(versions).next().is_some();
-        if strings(versions).any(is_modern) || (!known && result["resultType"].is_string()) {
+        if strings(versions).any(is_modern_version) || (!known && result["resultType"].is_string()) {
             return info(versions);
         }
     }
@@ -108,7 +116,7 @@ pub(super) fn discover(outcome: Outcome, cause: Option<Cause>, origin: &str) -> 
         return Verdict::Refuses { text, retry: None };
     };
     let supported = &error["data"]["supported"];
-    let names_legacy_only = strings(supported).next().is_some() && !strings(supported).any(is_modern);
+    let names_legacy_only = strings(supported).next().is_some() && !strings(supported).any(is_modern_version);
     if MODERN_ERRORS.contains(&code) || (code == UNSUPPORTED_VERSION && !names_legacy_only) {
         return info(supported);
     }
@@ -167,22 +175,9 @@ fn strings(list: &Value) -> impl Iterator<Item = &str> {
 /// The version to repeat `initialize` with, if any.
 fn older_version(code: i64, supported: &Value) -> Option<&'static str> {
     if supported.is_array() {
-        return LEGACY_VERSIONS
-            .into_iter()
-            .rev()
-            .find(|known| strings(supported).any(|version| version == *known));
+        return LEGACY_VERSIONS.into_iter().find(|known| strings(supported).any(|version| version == *known));
     }
-    (code == INVALID_PARAMS).then_some(LEGACY_VERSIONS[0])
-}
-
-/// Whether a version belongs to the era without handshake: not before its first revision, or no date.
-fn is_modern(version: &str) -> bool {
-    let date_shaped = version.len() == FIRST_MODERN.len()
-        && version
-            .bytes()
-            .zip(FIRST_MODERN.bytes())
-            .all(|(have, model)| if model == b'-' { have == b'-' } else { have.is_ascii_digit() });
-    !date_shaped || version >= FIRST_MODERN
+    if code == INVALID_PARAMS { LEGACY_VERSIONS.last().copied() } else { None }
 }
 
 fn server_info(info: &Value, protocol_version: &str, modern: bool) -> ServerInfo {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::jsonrpc::Message;
 use crate::net::{Cancel, Cause, Deadline, HeaderList};
 
+use super::bridge::own::MODERN_VERSION;
 use super::http::HttpBinding;
 use super::{Exchange, Outcome};
 use judge::Verdict;
@@ -26,7 +27,6 @@ const LISTENER_PAUSE_MAX: Duration = Duration::from_secs(1);
 const REPEAT_PAUSE: Duration = Duration::from_secs(5);
 const REPEAT_PAUSE_MAX: Duration = Duration::from_secs(60);
 const PROTOCOL_VERSION: &str = "2025-06-18";
-const MODERN_VERSION: &str = "2026-07-28";
 
 /// How the probe ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,16 +204,7 @@ fn settle(
 /// The handshake: `initialize`, and `server/discover` if the server refuses that.
 fn attempt(binding: &HttpBinding, budget: Duration) -> Attempt {
     let deadline = Deadline::after(budget);
-    let origin = binding.origin();
-    let none = HeaderList::new();
-    let initialize = |version: &str| {
-        let (outcome, cause) = exchange(binding, initialize_json(version), &none, deadline);
-        judge::initialize(outcome, cause, &origin)
-    };
-    let mut verdict = initialize(PROTOCOL_VERSION);
-    if let Verdict::Refuses { retry: Some(older), .. } = verdict {
-        verdict = initialize(older);
-    }
+    let verdict = initialize(binding, deadline);
     binding.tally().probe("initialize", verdict.label());
     let refusal = match verdict {
         Verdict::Speaks(info, session_id) => return welcome(binding, info, session_id, deadline),
@@ -222,8 +213,9 @@ fn attempt(binding: &HttpBinding, budget: Duration) -> Attempt {
         Verdict::Refused(text) => return Attempt::Refused(text),
         Verdict::Silent => {
             let text = format!(
-                "mcp probe timed out after {}: no answer to initialize from {origin}",
-                spelled(budget)
+                "mcp probe timed out after {}: no answer to initialize from {}",
+                spelled(budget),
+                binding.origin()
             );
             return Attempt::Settled(ProbeResult::TimedOut(text), None);
         }
@@ -262,16 +254,7 @@ pub enum Finding {
 
 /// Tests both eras, `initialize` first, and closes the session that this opens; sends nothing else.
 pub fn examine(binding: &HttpBinding) -> [Finding; 2] {
-    let deadline = Deadline::after(BUDGET);
-    let origin = binding.origin();
-    let ask = |version: &str| {
-        let (outcome, cause) = exchange(binding, initialize_json(version), &HeaderList::new(), deadline);
-        judge::initialize(outcome, cause, &origin)
-    };
-    let mut verdict = ask(PROTOCOL_VERSION);
-    if let Verdict::Refuses { retry: Some(older), .. } = verdict {
-        verdict = ask(older);
-    }
+    let verdict = initialize(binding, Deadline::after(BUDGET));
     if let Verdict::Speaks(info, Some(session)) = &verdict {
         close(binding, Some(session_headers(info, Some(session))));
     }
@@ -286,6 +269,18 @@ pub fn examine(binding: &HttpBinding) -> [Finding; 2] {
         Verdict::Failed(text) => Finding::Undecided(text),
     };
     [found(verdict), found(discovered)]
+}
+
+/// Asks for a handshake, and once more if the server names an older version that it would accept.
+fn initialize(binding: &HttpBinding, deadline: Deadline) -> Verdict {
+    let ask = |version: &str| {
+        let (outcome, cause) = exchange(binding, initialize_json(version), &HeaderList::new(), deadline);
+        judge::initialize(outcome, cause, &binding.origin())
+    };
+    match ask(PROTOCOL_VERSION) {
+        Verdict::Refuses { retry: Some(older), .. } => ask(older),
+        verdict => verdict,
+    }
 }
 
 fn discover(binding: &HttpBinding) -> Verdict {

@@ -208,10 +208,9 @@ impl Service {
     }
 
     fn initialize(&self, params: &Value) -> Value {
-        let newest = LEGACY_VERSIONS[LEGACY_VERSIONS.len() - 1];
         let asked = params["protocolVersion"].as_str().unwrap_or_default();
         json!({
-            "protocolVersion": if LEGACY_VERSIONS.contains(&asked) { asked } else { newest },
+            "protocolVersion": if LEGACY_VERSIONS.contains(&asked) { asked } else { LEGACY_VERSIONS[0] },
             "capabilities": {"logging": {}, "tools": {"listChanged": true}},
             "serverInfo": self.tools.server_info(),
         })

@@ -112,7 +112,7 @@ impl Buffers {
         self.filled += amount;
         // The peer sends faster than we read: fewer, larger reads.
         if self.filled == self.input.len() && self.filled < INPUT_BOUND_BYTES {
-            grow(&mut self.input, self.filled * 2);
+            grow(&mut self.input, (self.filled * 2).min(INPUT_BOUND_BYTES));
         }
     }
 
@@ -197,6 +197,8 @@ mod tests {
         buffers.consume(total - 1);
         buffers.shrink();
         assert_eq!(buffers.free_input().len(), IDLE_BYTES);
+        buffers.received(IDLE_BYTES);
+        assert_eq!(buffers.free_input().len(), INPUT_BOUND_BYTES - IDLE_BYTES, "after idling, too");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 
 use super::names;
 use super::socket::{Socket, Stream, cancelled};
+use crate::net::error::is_exhaustion;
 use crate::net::origin::host_and_port;
 use crate::net::{Cancel, CancelGuard, Cause, Deadline, Error};
 
@@ -279,12 +280,6 @@ fn cannot_connect(peer: impl fmt::Display, error: &io::Error) -> Error {
         why => format!("cannot connect to {peer}: {why}"),
     };
     Error::before_writing(cause, message)
-}
-
-/// Whether what is missing is ours, and may be there again in a moment.
-pub(super) fn is_exhaustion(error: &io::Error) -> bool {
-    let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Errno::raw_os_error);
-    error.raw_os_error().is_some_and(|raw| lacking.contains(&raw))
 }
 
 #[cfg(test)]

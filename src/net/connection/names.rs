@@ -12,8 +12,8 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
-use super::dial::is_exhaustion;
 use super::socket::cancelled;
+use crate::net::error::is_exhaustion;
 use crate::net::{Cancel, Cause, Deadline, Error};
 
 /// Look-ups that may run at once; more callers wait.
@@ -93,6 +93,15 @@ struct Lookups {
     abandoned: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The right to one thread; given back when dropped, whatever became of the thread.
+struct Permit(Sender<()>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum GaveUp {
     Cancelled,
@@ -123,18 +132,15 @@ impl Lookups {
     ) -> Result<T, GaveUp> {
         self.join_finished();
         receive(&self.permits.1, deadline, cancel)?;
+        let permit = Permit(self.permits.0.clone());
         let (sender, receiver) = bounded(1);
-        let permit = self.permits.0.clone();
         let thread =
             thread::Builder::new().name("resolver".into()).stack_size(STACK_BYTES).spawn(move || {
                 let value = call();
-                let _ = permit.try_send(());
+                drop(permit);
                 let _ = sender.send(value);
             });
-        let Ok(thread) = thread else {
-            let _ = self.permits.0.try_send(());
-            return Err(GaveUp::NoThread);
-        };
+        let Ok(thread) = thread else { return Err(GaveUp::NoThread) };
         let value = receive(&receiver, deadline, cancel);
         if value.is_ok() {
             let _ = thread.join();
@@ -207,6 +213,15 @@ mod tests {
         while !lookups.abandoned.lock().unwrap().is_empty() {
             lookups.join_finished();
         }
+    }
+
+    #[test]
+    fn a_lookup_that_panics_takes_no_permit_with_it() {
+        let lookups = Lookups::new(1);
+        let panics = || -> i32 { panic!("expected in this test") };
+        assert_eq!(lookups.run(Deadline::NEVER, &Cancel::new(), panics), Err(GaveUp::NoThread));
+        let soon = Deadline::after(Duration::from_secs(20));
+        assert_eq!(lookups.run(soon, &Cancel::new(), || 2), Ok(2));
     }
 
     #[test]

@@ -44,8 +44,8 @@ fn negotiate(wire: &mut Wire, proxy: &ProxyUrl, target: &Origin, deadline: Deadl
         (NO_AUTHENTICATION, _) => {}
         (USER_AND_PASSWORD, Some((user, password))) => {
             let mut request = vec![1];
-            push_counted(&mut request, user.as_bytes(), "the user name")?;
-            push_counted(&mut request, password.as_bytes(), "the password")?;
+            push_counted(&mut request, user, "the user name")?;
+            push_counted(&mut request, password, "the password")?;
             send(wire, &request)?;
             let [_, status] = read(wire, deadline)?;
             if status != 0 {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::fs::{File, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::connection::{Connection, Peer};
 use super::pool::Pool;
@@ -21,6 +23,7 @@ use super::socket::{Socket, remaining};
 use super::transport::{Secure, Transport};
 use super::{Live, Registered, Service, Shared};
 use crate::net::Waker;
+use crate::net::error::is_exhaustion;
 
 /// Connections that may wait to be accepted; std asks for fewer than a burst of callers needs.
 const BACKLOG: i32 = 4096;
@@ -80,12 +83,16 @@ impl Bound {
                 (BoundSocket::Tcp(listener), at)
             }
             ListenAt::Unix(path) => {
-                let listener = UnixListener::bind(path)?;
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+                // Whoever may connect can use the tunnel: only this user, from the first moment on. The file
+                // takes its mode from the socket that is bound to it.
+                let socket = File::from(socket);
+                socket.set_permissions(Permissions::from_mode(0o600))?;
+                rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
                 let file = SocketFile::created(path)?;
-                // Whoever may connect can use the tunnel: only this user.
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-                listener.set_nonblocking(true)?;
-                rustix::net::listen(&listener, BACKLOG)?;
+                rustix::net::listen(&socket, BACKLOG)?;
+                let listener = UnixListener::from(OwnedFd::from(socket));
                 (BoundSocket::Unix { listener, _file: Some(file) }, at.clone())
             }
         };
@@ -289,6 +296,21 @@ fn is_passing(error: &io::Error) -> bool {
         )
 }
 
-fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_unix_socket_is_this_user_s_alone_and_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let at = ListenAt::Unix(path.clone());
+        let bound = Bound::bind(&at).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Bound::bind(&at).err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
+        let _peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(bound.accept().is_ok());
+        drop(bound);
+        assert!(!path.exists());
+    }
 }

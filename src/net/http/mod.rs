@@ -10,6 +10,7 @@ mod cut;
 mod exchange;
 mod failure;
 mod pool;
+mod told;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +20,8 @@ use self::call::Call;
 pub use self::cut::Cut;
 use self::exchange::{Connect, NoNames};
 use self::pool::Pool;
-use super::basic_auth::{basic, split_user_info};
+pub use self::told::HttpExchange;
+use super::basic_auth::basic_of_user_info;
 use super::connection::{Opener, cancelled};
 use super::tls::ClientTls;
 use super::{Cancel, CancelGuard, Deadline, Error, HeaderMap, HeaderValue, Method, Route, Uri, header};
@@ -165,8 +167,7 @@ impl HttpClient {
 /// Credentials from the user info of `uri`, percent-decoded.
 fn user_info_credentials(uri: &Uri) -> Option<HeaderValue> {
     let (user_info, _) = uri.authority()?.as_str().rsplit_once('@')?;
-    let (user, password) = split_user_info(user_info);
-    let mut value = HeaderValue::try_from(basic(&user, &password)).ok()?;
+    let mut value = HeaderValue::try_from(basic_of_user_info(user_info)).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

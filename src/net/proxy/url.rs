@@ -28,7 +28,7 @@ struct Parts {
     host: String,
     port: u16,
     /// User name and password, decoded.
-    credentials: Option<(String, String)>,
+    credentials: Option<(Vec<u8>, Vec<u8>)>,
     shown: String,
 }
 
@@ -102,8 +102,8 @@ impl ProxyUrl {
     }
 
     /// User name and password.
-    pub(crate) fn credentials(&self) -> Option<(&str, &str)> {
-        self.0.credentials.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
+    pub(crate) fn credentials(&self) -> Option<(&[u8], &[u8])> {
+        self.0.credentials.as_ref().map(|(user, password)| (user.as_slice(), password.as_slice()))
     }
 
     /// The value of `Proxy-Authorization` (RFC 7617), if the URL has user info.

@@ -1,10 +1,11 @@
-//! The few facts of a certificate that a report shows (RFC 5280 §4.1), read from its DER.
+//! The few facts of a certificate that reports and checks of our own need (RFC 5280 §4.1), read from its DER.
 //!
-//! Nothing in here decides about trust.
+//! Invariant: what is not spelled as the RFC says is no certificate. The times decide about one that an
+//! operator lists (see [`super::verifier`]); nothing else in here has a say in trust.
 
 use std::fmt::Write;
 
-use crate::net::http_date::days_from_epoch;
+use crate::net::http_date::{self, days_from_epoch};
 
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -204,7 +205,7 @@ fn escape(text: &str) -> String {
 fn read_moment(reader: &mut Reader<'_>) -> Option<Moment> {
     let (tag, value) = reader.next()?;
     let digits = std::str::from_utf8(value).ok()?.strip_suffix('Z')?;
-    let number = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i64>().ok();
+    let number = |range: std::ops::Range<usize>| http_date::number(digits.get(range)?);
     let (year, rest) = match tag {
         UTC_TIME if digits.len() == 12 => {
             let short = number(0..2)?;
@@ -215,6 +216,10 @@ fn read_moment(reader: &mut Reader<'_>) -> Option<Moment> {
     };
     let at = |index: usize| number(rest + 2 * index..rest + 2 * index + 2);
     let (month, day, hour, minute, second) = (at(0)?, at(1)?, at(2)?, at(3)?, at(4)?);
+    let in_range = (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !(in_range && hour < 24 && minute < 60 && second < 60) {
+        return None;
+    }
     let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z");
     let days = days_from_epoch(year, month, day);
     Some(Moment { text, unix_seconds: days * 86_400 + hour * 3_600 + minute * 60 + second })
@@ -254,6 +259,26 @@ mod tests {
         let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
         for length in 0..certificate.der().len() {
             assert_eq!(Facts::read(&certificate.der()[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_spelled_in_digits_that_a_calendar_has() {
+        let seconds = |tag: u8, text: &str| {
+            let bytes = [&[tag, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+            read_moment(&mut Reader(&bytes)).map(|moment| moment.unix_seconds)
+        };
+        assert_eq!(seconds(UTC_TIME, "250102000000Z"), Some(1_735_776_000));
+        assert_eq!(seconds(GENERALIZED_TIME, "20250102000000Z"), Some(1_735_776_000));
+        for bad in [
+            "250102000000",
+            "2501020000-1Z",
+            "25+102000000Z",
+            "251302000000Z",
+            "250100000000Z",
+            "250102240000Z",
+        ] {
+            assert_eq!(seconds(UTC_TIME, bad), None, "{bad}");
         }
     }
 

@@ -34,27 +34,6 @@ pub struct Answered<'a> {
     pub since_received: Duration,
 }
 
-/// One outbound HTTP request, each attempt and each redirect on its own.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpRequest<'a> {
-    /// A template of the path, `/` if empty; never with ids in it.
-    pub route: &'a str,
-    /// Method.
-    pub method: &'a str,
-    /// `http` or `https`.
-    pub scheme: &'a str,
-    /// Host without port.
-    pub host: &'a str,
-    /// The port, where it is not the scheme's own.
-    pub port: Option<u16>,
-    /// Status, once a head has arrived.
-    pub status: Option<u16>,
-    /// Until the response's head or the failure.
-    pub duration: Duration,
-    /// Bytes of the request's body.
-    pub body_bytes: u64,
-}
-
 /// One check of a proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct ProxyCheck<'a> {

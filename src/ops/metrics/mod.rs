@@ -21,7 +21,9 @@ use self::asked::{Child, Server};
 use self::family::{Bounds, Family, Histogram, own, remote};
 
 pub use self::asked::{ChildReport, ProtocolReport};
-pub use self::events::{Answered, HttpRequest, PollEnd, ProxyCheck};
+pub use self::events::{Answered, PollEnd, ProxyCheck};
+
+use crate::net::HttpExchange;
 
 /// Milliseconds and bytes.
 struct Coarse;
@@ -269,7 +271,7 @@ impl Metrics {
     }
 
     /// An outbound HTTP request got its response's head, or failed.
-    pub fn http_request(&self, request: &HttpRequest<'_>) {
+    pub fn http_request(&self, request: &HttpExchange<'_>) {
         let (mut port_digits, mut status_digits) = ([0; 5], [0; 5]);
         let route = if request.route.is_empty() { "/" } else { request.route };
         let labels = [

@@ -120,7 +120,7 @@ fn an_answered_command_has_two_latencies_in_whole_milliseconds() {
 #[test]
 fn outbound_requests_carry_what_is_known_of_them() {
     let metrics = Metrics::new();
-    let mut request = HttpRequest {
+    let mut request = HttpExchange {
         route: "/v1/tunnels/{tunnel_id}/poll",
         method: "GET",
         scheme: "https",
@@ -131,7 +131,7 @@ fn outbound_requests_carry_what_is_known_of_them() {
         body_bytes: 0,
     };
     metrics.http_request(&request);
-    request = HttpRequest { route: "", method: "BREW", port: Some(8443), status: None, ..request };
+    request = HttpExchange { route: "", method: "BREW", port: Some(8443), status: None, ..request };
     metrics.http_request(&request);
     let text = metrics.scrape(true);
     let scope = "otel_scope_name=\"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp\",\
@@ -212,7 +212,7 @@ fn numbers_become_text_without_allocating() {
 fn ports_that_documents_name_make_no_series_without_end() {
     let metrics = Metrics::new();
     for port in 1..2_000 {
-        metrics.http_request(&HttpRequest {
+        metrics.http_request(&HttpExchange {
             route: "/",
             method: "GET",
             scheme: "http",

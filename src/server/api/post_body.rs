@@ -1,13 +1,13 @@
 //! The body of a response POST.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::ids::Channel;
+use crate::jsonrpc::for_each_member;
 use crate::server::engine::{Answer, AnswerKind, Json};
 
 /// Why a body is refused.
@@ -32,8 +32,7 @@ impl Post {
     /// Checks `body`; the payload stays where it is.
     pub(super) fn parse(body: String) -> Result<Post, BadPost> {
         use BadPost::Malformed;
-        let members: Members<'_> =
-            serde_json::from_str(&body).map_err(|_| Malformed("the body is not a valid JSON object"))?;
+        let members = Members::of(&body).map_err(|_| Malformed("the body is not a valid JSON object"))?;
         if members.shard_token {
             return Err(Malformed("the shard token belongs in its header, never in the body"));
         }
@@ -106,25 +105,11 @@ struct Members<'a> {
     unknown: bool,
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Members<'de>, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a response")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+impl<'a> Members<'a> {
+    fn of(json: &'a str) -> serde_json::Result<Members<'a>> {
         let mut members = Members::default();
-        while let Some(Name(name)) = map.next_key()? {
-            let slot = match &*name {
+        for_each_member(json, &mut |name, value| {
+            let slot = match name {
                 "request_id" => &mut members.request_id,
                 "resp_code" => &mut members.resp_code,
                 "channel" => &mut members.channel,
@@ -134,19 +119,14 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 other => {
                     members.shard_token |= other == "shard_token";
                     members.unknown = true;
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
+                    return;
                 }
             };
-            *slot = Some(map.next_value()?);
-        }
+            *slot = Some(value);
+        })?;
         Ok(members)
     }
 }
-
-/// A member name, borrowed unless it holds escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// `resp_headers`, flattened in order.
 struct Headers(Vec<(String, String)>);

@@ -23,6 +23,7 @@ let timer;
 
 function select(name, focus) {
   const chosen = names.includes(name) ? name : "overview";
+  if (location.hash !== `#${chosen}`) history.replaceState(null, "", `#${chosen}`);
   if (focus) $(`tab-${chosen}`).focus();
   if (chosen === current) return;
   current = chosen;
@@ -32,7 +33,6 @@ function select(name, focus) {
     $(`tab-${other}`).setAttribute("aria-selected", selected);
     $(`tab-${other}`).tabIndex = selected ? 0 : -1;
   }
-  if (location.hash !== `#${chosen}`) history.replaceState(null, "", `#${chosen}`);
   clearInterval(timer);
   const { show, every } = TABS[chosen];
   show();
@@ -43,6 +43,8 @@ function startTabs() {
   const moves = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   names.forEach((name, at) => {
     const tab = $(`tab-${name}`);
+    tab.setAttribute("aria-controls", `panel-${name}`);
+    $(`panel-${name}`).setAttribute("aria-labelledby", `tab-${name}`);
     tab.addEventListener("click", () => select(name));
     tab.addEventListener("keydown", (event) => {
       const to = event.key === "Home" ? 0 : event.key === "End" ? names.length - 1 : event.key in moves ? at + moves[event.key] : null;
@@ -50,6 +52,13 @@ function startTabs() {
       event.preventDefault();
       select(names[(to + names.length) % names.length], true);
     });
+  });
+  // A link to a tab leaves no step in the history either.
+  addEventListener("click", (event) => {
+    const { hash } = event.target;
+    if (!hash) return;
+    event.preventDefault();
+    select(hash.slice(1), true);
   });
   addEventListener("hashchange", () => select(location.hash.slice(1)));
   document.addEventListener("visibilitychange", () => document.hidden || TABS[current].show());
@@ -59,7 +68,7 @@ function startTabs() {
 
 async function ask(path) {
   try {
-    const reply = await fetch(path, { cache: "no-store" });
+    const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(BADGES_MS - 500) });
     return { ok: reply.ok, text: (await reply.text()).trim() || `HTTP ${reply.status}` };
   } catch {
     return { ok: false, text: "error" };
@@ -83,7 +92,7 @@ function startTheme() {
   let theme = localStorage.getItem("theme");
   const apply = () => {
     if (!themes.includes(theme)) theme = "system";
-    document.documentElement.dataset.theme = theme;
+    document.documentElement.style.colorScheme = theme === "system" ? "" : theme;
     button.textContent = `Theme: ${theme}`;
   };
   button.addEventListener("click", () => {
@@ -94,7 +103,6 @@ function startTheme() {
   apply();
 }
 
-startTheme();
 startLogs();
 startPanels();
 startMetrics();
@@ -105,3 +113,5 @@ showOauth();
 setInterval(badges, BADGES_MS);
 setInterval(showOauth, OAUTH_MS);
 setInterval(tick, 1000);
+// Last: a browser may keep the page from its storage.
+startTheme();

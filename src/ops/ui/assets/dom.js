@@ -15,9 +15,9 @@ export function h(tag, props, ...children) {
   return element;
 }
 
-/** The reply of a GET that no cache may answer; throws with the server's words. */
+/** The reply of a GET that no cache may answer; throws with the server's words, or when there is none. */
 export async function get(path, options) {
-  const reply = await fetch(path, { cache: "no-store", ...options });
+  const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(9000), ...options });
   if (!reply.ok) throw new Error((await reply.text()).trim() || `HTTP ${reply.status}`);
   return reply;
 }
@@ -66,13 +66,16 @@ export const mono = (value) => (value == null || value === "" ? DASH : h("code",
 export const list = (pairs) => h("dl", {}, pairs.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, content(value))]));
 export const rawJson = (key, data) => expand(key, "Raw JSON", h("pre", {}, JSON.stringify(data, null, 2)));
 
-/** A table whose cells carry the name of their column, for narrow screens. */
+/** A table whose cells carry the name of their column, for narrow screens. What opens takes the width below its row. */
 export function table(columns, rows) {
   const cells = (row) => row.map((cell, at) => {
     const shown = content(cell);
     return h("td", { "data-name": columns[at], class: [shown].flat().every((part) => part === DASH) ? "none" : null }, h("div", {}, shown));
   });
-  return h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map((row) => h("tr", {}, cells(row)))));
+  const lines = (row) => (row.at(-1)?.tagName === "DETAILS"
+    ? [h("tr", {}, cells(row.slice(0, -1))), h("tr", { class: "more" }, h("td", { colspan: columns.length }, row.at(-1)))]
+    : h("tr", {}, cells(row)));
+  return h("table", {}, h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows.map(lines)));
 }
 
 export function copyButton(key, text) {

@@ -1,27 +1,34 @@
 // The log: the last events, then each new one; what is kept here is not what the client keeps.
-import { $, get, getJson, h } from "./dom.js";
+import { $, copyButton, get, getJson, h, showing } from "./dom.js";
 
 const KEPT = 5000;
 const TROUBLE = 8;
 const LEVELS = ["", "DEBUG", "INFO", "WARN", "ERROR"];
-const HINTS = [["request_id", "req"], ["tunnel_request_id", "ts"], ["session_id", "sess"], ["error", "error"], ["retry_in_ms", "retry_in_ms"], ["poll_timeout_ms", "poll_timeout_ms"]];
+const HINTS = [["request_id", "req"], ["tunnel_request_id", "ts"], ["session_id", "sess"], ["error"], ["retry_in_ms"], ["poll_timeout_ms"]];
 
 /** Events as `{event, text, search, line}`, oldest first; `line` once it is on the page. */
 const entries = [];
 /** The newest warnings and errors, which no flood of other events pushes out. */
 const trouble = [];
+/** Lines that a pause keeps in view though their events are no longer kept. */
+const frozen = [];
 let lastSeq = 0;
+/** The client that numbered the events. */
+let instance;
 /** Live events that came before the older ones were loaded. */
-let early = [];
+let early;
 let paused = false;
 let waiting = 0;
 let scheduled = false;
 
 const plain = (value) => (typeof value === "string" ? value : JSON.stringify(value));
-const head = ({ time, level, message, attrs }) => [`${new Date(time).toISOString()} ${level.padEnd(5)}`, attrs?.component && ` [${attrs.component}]`, ` ${message}`];
-const hints = ({ attrs = {} }) => HINTS.filter(([name]) => (attrs[name] ?? "") !== "").map(([name, short]) => ` ${short}=${plain(attrs[name])}`).join("");
+const head = ({ time, level, message, attrs }) => [`${new Date(time).toISOString()} ${level}`, attrs?.component && ` [${attrs.component}]`, ` ${message}`];
+const hints = ({ attrs = {} }) => HINTS.filter(([name]) => (attrs[name] ?? "") !== "").map(([name, short = name]) => ` ${short}=${plain(attrs[name])}`).join("");
 
 function add(event, live) {
+  const id = event.attrs?.client_instance_id;
+  // A new process counts anew.
+  if (id && id !== instance) [instance, lastSeq] = [id, 0];
   if (event.seq <= lastSeq) return;
   lastSeq = event.seq;
   const text = head(event).join("") + hints(event);
@@ -29,7 +36,11 @@ function add(event, live) {
   if (LEVELS.indexOf(event.level) >= 3) trouble.push(text);
   if (trouble.length > TROUBLE) trouble.shift();
   if (paused && live) waiting += 1;
-  while (entries.length > KEPT) entries.shift().line?.remove();
+  while (entries.length > KEPT) {
+    const old = entries.shift();
+    if (old.line && paused) frozen.push(old);
+    else old.line?.remove();
+  }
   schedule();
 }
 
@@ -67,6 +78,7 @@ function draw() {
   if (place.closest("[hidden]")) return;
   const fresh = document.createDocumentFragment();
   if (!paused) {
+    for (const { line } of frozen.splice(0)) line.remove();
     for (const entry of entries) {
       if (entry.line) continue;
       entry.line = lineOf(entry);
@@ -81,7 +93,7 @@ function draw() {
 
 /** Applies filter, level and attributes to the lines that are there. */
 function refilter() {
-  entries.filter(({ line }) => line).forEach(adjust);
+  [...frozen, ...entries].filter(({ line }) => line).forEach(adjust);
   if ($("log-scroll").checked) $("log").scrollTop = $("log").scrollHeight;
   count();
 }
@@ -96,8 +108,7 @@ function count() {
 export const recentTrouble = () => [...trouble].reverse();
 
 function note(text) {
-  const line = h("div", { class: "WARN" }, h("b", {}, text));
-  $("log").append(line);
+  $("log").append(h("div", { class: "WARN" }, h("b", {}, text)));
 }
 
 function follow() {
@@ -106,13 +117,14 @@ function follow() {
     $("badge-logs").textContent = `Logs: ${connected ? "connected" : "connecting"}`;
     $("badge-logs").className = `badge ${connected ? "ok" : "wait"}`;
   };
-  source.addEventListener("open", () => show(true));
+  source.addEventListener("open", () => {
+    show(true);
+    load();
+  });
   source.addEventListener("log", ({ data }) => {
     const event = JSON.parse(data);
-    if (early) return early.push(event);
-    // A smaller number comes from a new process.
-    if (event.seq < lastSeq - KEPT || (event.seq === 1 && lastSeq > 1)) lastSeq = 0;
-    add(event, true);
+    if (early) early.push(event);
+    else add(event, true);
   });
   source.addEventListener("gap", ({ data }) => note(`${JSON.parse(data).dropped} events were dropped`));
   source.addEventListener("error", () => {
@@ -122,33 +134,38 @@ function follow() {
   });
 }
 
+/** The last events and the level, now and whenever the stream is back: events that came meanwhile follow them. */
+function load() {
+  if (early) return;
+  early = [];
+  showing("log-error", async () => {
+    const [{ events }, level] = await Promise.all([getJson("/api/logs?limit=500"), getJson("/api/log-level")]);
+    (events ?? []).forEach((event) => add(event, false));
+    showLevel(level);
+  }).finally(() => {
+    early.forEach((event) => add(event, true));
+    early = null;
+  });
+}
+
 function showLevel({ level, supported_levels: levels }) {
   const select = $("log-level");
   select.replaceChildren(...levels.map((name) => h("option", { selected: name === level }, name)));
   $("log-level-now").textContent = `runtime log level: ${level}`;
 }
 
-async function failing(work) {
-  try {
-    await work();
-    $("log-error").textContent = "";
-  } catch (error) {
-    $("log-error").textContent = `error: ${error.message}`;
-  }
-}
-
-const applyLevel = () => failing(async () => {
+const applyLevel = () => showing("log-error", async () => {
   showLevel(await getJson("/api/log-level", { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ level: $("log-level").value }) }));
 });
 
-const download = () => failing(async () => {
+const download = () => showing("log-error", async () => {
   const [status, { level }] = await Promise.all([getJson("/api/status"), getJson("/api/log-level")]);
   const question = "Raw HTTP logging is on at level debug: the bundle may hold payloads of callers. Download it?";
   if (status.raw_http_logging_enabled && level === "debug" && !confirm(question)) return;
   $("log-download-state").textContent = "making the bundle…";
   try {
     const format = $("log-format").value;
-    const reply = await get(`/api/logs/export?minutes=${$("log-minutes").value}${format && `&format=${format}`}`);
+    const reply = await get(`/api/logs/export?minutes=${$("log-minutes").value}${format && `&format=${format}`}`, { signal: null });
     const name = /filename="([^"]+)"/.exec(reply.headers.get("Content-Disposition"))?.[1] ?? "tunnel-client-logs.tar.gz";
     const url = URL.createObjectURL(await reply.blob());
     h("a", { href: url, download: name }).click();
@@ -166,30 +183,21 @@ export function startLogs() {
   showCurl();
   for (const id of ["log-minutes", "log-format"]) $(id).addEventListener("change", showCurl);
   for (const id of ["log-filter", "log-min", "log-attrs", "log-scroll"]) $(id).addEventListener("input", refilter);
-  $("log-curl-copy").addEventListener("click", () => navigator.clipboard.writeText(curl()).catch(() => {}));
+  $("log-curl").after(copyButton("log-curl", curl));
   $("log-pause").addEventListener("click", () => {
     paused = !paused;
     waiting = 0;
     draw();
   });
   $("log-clear").addEventListener("click", () => {
-    entries.length = 0;
-    waiting = 0;
+    entries.length = frozen.length = waiting = 0;
     $("log").replaceChildren();
     count();
   });
   $("log-level-apply").addEventListener("click", applyLevel);
   $("log-download").addEventListener("click", download);
-  // First the stream, so that no event falls between the two.
   follow();
-  failing(async () => {
-    const [{ events }, level] = await Promise.all([getJson("/api/logs?limit=500"), getJson("/api/log-level")]);
-    (events ?? []).forEach((event) => add(event, false));
-    showLevel(level);
-  }).finally(() => {
-    early.forEach((event) => add(event, true));
-    early = null;
-  });
+  load();
 }
 
 /** The tab became visible: lines that were added meanwhile can be scrolled to now. */

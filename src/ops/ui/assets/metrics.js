@@ -35,7 +35,8 @@ function sample(families) {
   const counts = (families.get(`${LATENCY}_count`) ?? []).filter(answered);
   const buckets = new Map();
   for (const { labels, value } of (families.get(`${LATENCY}_bucket`) ?? []).filter(answered)) {
-    buckets.set(Number(labels.le.replace("+Inf", "Infinity")), (buckets.get(Number(labels.le.replace("+Inf", "Infinity"))) ?? 0) + value);
+    const le = Number(labels.le.replace("+Inf", "Infinity"));
+    buckets.set(le, (buckets.get(le) ?? 0) + value);
   }
   return {
     at: Date.now(),
@@ -46,8 +47,8 @@ function sample(families) {
     capacity: first(families, "commands_queue_capacity"),
     busy: first(families, "dispatcher_worker_pool_occupancy"),
     workers: first(families, "dispatcher_worker_pool_capacity"),
-    cycles: sum(family(families, "commands_poll_cycles_total")),
-    pollErrors: sum(families.get("commands_poll_errors_total") ?? []),
+    cycles: first(families, "commands_poll_cycles_total"),
+    pollErrors: sum(family(families, "commands_poll_errors_total")),
     lastPoll: first(families, "commands_poll_last_successful_timestamp_seconds"),
     started: first(families, "process_start_time_seconds"),
     memory: first(families, "process_resident_memory_bytes"),
@@ -203,10 +204,10 @@ export const showMetrics = () => showing("metrics-error", async () => {
       ["Poll errors", whole(now.pollErrors)],
       ["Answered", `${whole(now.calls)}, ${whole(now.failed)} of them with an error`],
       ["Latency", `p50 ${milliseconds(quantile(0.5, { buckets: [] }, now))}, p95 ${milliseconds(quantile(0.95, { buckets: [] }, now))} since the start`],
-      ["CPU time", now.cpu == null ? DASH : `${digits(now.cpu)} s`],
-      ["Running for", now.started ? span(Date.now() / 1000 - now.started) : DASH],
+      ["CPU time", now.cpu != null && `${digits(now.cpu)} s`],
+      ["Running for", now.started && span(Date.now() / 1000 - now.started)],
     ])),
-    h("div", { class: "card" }, expand("metrics-text", "Text for scrapers", h("pre", {}, text))),
+    h("div", { class: "card" }, expand("metrics-text", "Raw text", h("pre", {}, text))),
   ]);
 });
 

@@ -36,7 +36,7 @@ export function showState(news) {
   if (place.dataset.text === text) return;
   place.dataset.text = text;
   place.className = `state ${kind}`;
-  place.replaceChildren(title, ...why.split("\n").map((line) => line && h("span", {}, line)).filter(Boolean));
+  place.replaceChildren(title, ...why.split("\n").map((line) => h("span", {}, line)));
 }
 
 const routeOf = (route) => (route ? badge(route.route_mode === "proxy" ? "ok" : "note", route.route_mode) : badge("note", "unknown"));
@@ -83,17 +83,18 @@ function channelRow(channel, routes) {
     eraOf(channel.protocol),
     childOf(channel),
     sessionOf(channel),
-    channel.in_flight == null ? DASH : String(channel.in_flight),
+    channel.in_flight,
     channel.name === "harpoon" ? DASH : [routeOf(route), route?.proxy_id && h("div", { class: "dim mono" }, route.proxy_id.slice(0, 12))],
-    [channel.reason ?? DASH, more.length > 0 && expand(`channel-${channel.name}`, "Details", list(more))],
+    channel.reason,
+    more.length > 0 && expand(`channel-${channel.name}`, "Details", list(more)),
   ];
 }
-const COLUMNS = ["Channel", "State", "Server", "Era", "Child", "Session", "In flight", "Proxy", "Reason"];
+const COLUMNS = ["Channel", "State", "Server", "Era", "Child", "Session", "In flight", "Proxy", "Reason", "More"];
 
 function client(status) {
   return card("Client", list([
     ["Version", status.version],
-    ["Instance", mono(status.client_instance_id)],
+    ["Instance ID", mono(status.client_instance_id)],
     ["Uptime", moment(status.started_at, "for")],
     ["Health address", mono(status.health_listen_addr)],
   ]));
@@ -106,7 +107,7 @@ function controlPlane(status) {
   const contact = status.control_plane_contact ?? {};
   return card("Control plane", list([
     ["Base URL", mono(status.control_plane_base_url)],
-    ["Tunnel ID", id ? [mono(id), " ", copyButton("copy-tunnel", () => id)] : DASH],
+    ["Tunnel ID", id && [mono(id), " ", copyButton("copy-tunnel", () => id)]],
     ["Tunnel name", tunnel.name ?? tunnel.Name],
     ["Description", tunnel.description ?? tunnel.Description],
     status.tunnel_metadata_error && ["Metadata", h("span", { class: "error" }, status.tunnel_metadata_error)],
@@ -123,7 +124,7 @@ function controlPlane(status) {
 
 /** One line for each of the other tabs. */
 function elsewhere({ system, oauth, harpoon }) {
-  const link = (tab, text) => h("a", { href: `#${tab}` }, text);
+  const link = (tab, text) => h("a", { href: `#${tab}`, "data-key": text }, text);
   const failed = (part) => h("span", { class: "error" }, `error: ${part.message}`);
   const proxied = system.proxy_health?.filter(({ route }) => route.route_mode === "proxy") ?? [];
   const certificates = (system.tls?.extra_bundle?.certificates ?? []).filter(({ not_after }) => not_after);

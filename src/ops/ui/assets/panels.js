@@ -4,7 +4,7 @@ import { $, DASH, badge, card, expand, fullMoment, getJson, h, list, mark, momen
 const headersOf = (headers) => headers && h("pre", {}, Object.entries(headers).flatMap(([name, values]) => [values].flat().map((value) => `${name}: ${value}`)).join("\n"));
 const bodyOf = (holder) => (holder.body !== undefined ? h("pre", {}, JSON.stringify(holder.body, null, 2)) : holder.body_text ? h("pre", {}, holder.body_text) : null);
 
-// --- OAuth -----------------------------------------------------------------------------------------
+// --- OAuth
 
 const KINDS = { fetched: "ok", error: "bad", tried: "warn", pending: "wait", skipped: "off" };
 function statusOf(attempt, pending) {
@@ -29,7 +29,7 @@ function oauthRows(oauth) {
       ...extra,
     ]);
     const holder = attempt?.headers || attempt?.body !== undefined ? attempt : attempt?.selected && extra.length === 0 ? metadata : {};
-    rows.push([String(rows.length + 1), step, mono(url), badge(KINDS[status], status),
+    rows.push([rows.length + 1, step, mono(url), badge(KINDS[status], status),
       expand(`oauth-${rows.length}`, "Details", details, headersOf(holder.headers), bodyOf(holder))]);
   };
   const probe = oauth.www_authenticate_probe;
@@ -57,7 +57,7 @@ export const showOauth = () => showing("oauth-error", async () => {
       ["Metadata source", oauth.metadata_source === "not_advertised" ? "the server advertises none" : oauth.metadata_source],
       ["Authorization servers", servers],
       ["Selected", mono(oauth.selected_authorization_server)],
-      ["Candidates", oauth.discovery_urls?.length ? oauth.discovery_urls.map((url) => h("div", {}, mono(url))) : DASH],
+      ["Candidates", oauth.discovery_urls?.map((url) => h("div", {}, mono(url)))],
       oauth.registration && ["Harpoon targets", [`${oauth.registration.admitted} allowed`, ...(oauth.registration.refusals ?? [])].map((line) => h("div", {}, line))],
       ["Mode", oauth.auth_server_metadata_mode],
     ])),
@@ -66,7 +66,7 @@ export const showOauth = () => showing("oauth-error", async () => {
   ]);
 });
 
-// --- Harpoon ---------------------------------------------------------------------------------------
+// --- Harpoon
 
 function bodyText(text, base64) {
   if (!text) return h("p", { class: "dim" }, "empty");
@@ -94,14 +94,13 @@ function callMore(call, key) {
     call.request_body !== undefined && [h("h3", {}, "Request"), bodyText(call.request_body, call.body_is_base64), h("h3", {}, "Response"), toggle, response]);
 }
 
-const routeTable = (routes) => table(["Name", "Target", "Mode", "Proxy", "Source"], routes.map((route) => [route.name, mono(route.target), route.route_mode, mono(route.proxy_url), route.proxy_source]));
-
 export const showHarpoon = () => showing("harpoon-error", async () => {
   const status = await getJson("/api/harpoon/status");
   const label = $("harpoon-label").value.trim();
   const [targets, calls] = status.enabled
     ? await Promise.all([getJson("/api/harpoon/targets"), getJson(`/api/harpoon/calls?limit=100&label=${encodeURIComponent(label)}`)])
     : [{}, {}];
+  if (label !== $("harpoon-label").value.trim()) return;
   render($("harpoon"), [status, targets, calls], () => {
     if (!status.enabled) return card("Harpoon", [badge("off", "disabled"), ` ${status.reason ?? ""}`]);
     const routes = status.proxy_routes ?? [];
@@ -125,12 +124,12 @@ export const showHarpoon = () => showing("harpoon-error", async () => {
         call.error || call.status >= 400 || !call.status ? mark("bad", call.status || "failed") : mark("ok", call.status),
         `${call.latency_ms} ms`, `${call.req_bytes} → ${call.resp_bytes}`, callMore(call, `call-${call.timestamp}-${call.label}`),
       ])) : "none yet"),
-      routes.length > 0 && card("Proxy routes", routeTable(routes)),
+      routes.length > 0 && card("Proxy routes", table(["Name", "Target", "Mode", "Proxy", "Source"], routes.map((route) => [route.name, mono(route.target), route.route_mode, mono(route.proxy_url), route.proxy_source]))),
     ].filter(Boolean);
   });
 });
 
-// --- System ----------------------------------------------------------------------------------------
+// --- System
 
 const SOON_DAYS = 30;
 
@@ -179,8 +178,8 @@ export const showSystem = () => showing("system-error", async () => {
     card("Extra CA bundle", extra ? [
       list([["Path", mono(extra.path)], ["Certificates", extra.cert_count], ["Unreadable", extra.parse_errors ? mark("bad", extra.parse_errors) : 0]]),
       extra.certificates?.length > 0 && table(["Certificate", "Issuer", "Expires", "Valid", "State", "Id"], extra.certificates.map((certificate) => [
-        certificate.subject_cn ?? certificate.name, certificate.issuer_cn, certificate.not_after ? expiry(certificate.not_after) : DASH,
-        certificate.not_after ? h("code", {}, `${certificate.not_before ?? ""} – ${certificate.not_after}`) : DASH,
+        certificate.subject_cn ?? certificate.name, certificate.issuer_cn, certificate.not_after && expiry(certificate.not_after),
+        certificate.not_after && h("code", {}, `${certificate.not_before ?? ""} – ${certificate.not_after}`),
         certificate.parse_status === "ok" ? mark("ok", "ok") : mark("bad", certificate.parse_status), mono(certificate.cert_id?.slice(0, 16)),
       ])),
     ].filter(Boolean) : "none configured"),
@@ -191,5 +190,5 @@ export const showSystem = () => showing("system-error", async () => {
 
 export function startPanels() {
   for (const [id, show] of [["oauth", showOauth], ["harpoon", showHarpoon], ["system", showSystem]]) $(`${id}-refresh`).addEventListener("click", show);
-  $("harpoon-label").addEventListener("change", showHarpoon);
+  for (const kind of ["input", "change"]) $("harpoon-label").addEventListener(kind, showHarpoon);
 }

@@ -1,8 +1,10 @@
 //! Reason phrases.
+//!
+//! One table for what is sent, posted, logged and shown; no peer's own words ever get in its place.
 
-/// The message of a synthesised error under `status`: from this table, never from a peer's status line.
-pub(super) fn phrase(status: u16) -> &'static str {
-    match status {
+/// The phrase of `status`; `None` for one that has none.
+pub(crate) fn reason_phrase(status: u16) -> Option<&'static str> {
+    Some(match status {
         100 => "Continue",
         101 => "Switching Protocols",
         102 => "Processing",
@@ -65,6 +67,22 @@ pub(super) fn phrase(status: u16) -> &'static str {
         508 => "Loop Detected",
         510 => "Not Extended",
         511 => "Network Authentication Required",
-        _ => "MCP transport error",
+        _ => return None,
+    })
+}
+
+/// A status as it is told: `404 Not Found`, or the number alone.
+pub(crate) fn status_line(status: u16) -> String {
+    reason_phrase(status).map_or_else(|| status.to_string(), |phrase| format!("{status} {phrase}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_told_with_its_phrase_if_it_has_one() {
+        assert_eq!(status_line(404), "404 Not Found");
+        assert_eq!(status_line(599), "599");
     }
 }
