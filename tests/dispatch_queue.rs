@@ -23,6 +23,20 @@ fn held(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| call(id, "held", "")).collect()
 }
 
+/// A client with room for so many commands in its queue and at its workers.
+fn start(plane: &ScriptedPlane, server: &McpServer, inflight: u64, workers: u64) -> Client {
+    let (url, inflight, workers) = (server.url(), inflight.to_string(), workers.to_string());
+    let arguments = [
+        "--mcp.server-url",
+        &url,
+        "--control-plane.max-inflight",
+        &inflight,
+        "--mcp.max-concurrent-requests",
+        &workers,
+    ];
+    Client::start(&plane.base_url(), &arguments)
+}
+
 /// The value of the only series of a gauge.
 fn metric(client: &Client, name: &str) -> Option<f64> {
     let text = http::get(&format!("{}/metrics", client.health_url())).unwrap().text();
@@ -48,17 +62,7 @@ fn no_poll_asks_for_more_than_25() {
 fn polling_pauses_while_the_queue_is_full() {
     let (plane, gate) = (ScriptedPlane::start(), Gate::default());
     let server = gate.server();
-    let client = Client::start(
-        &plane.base_url(),
-        &[
-            "--mcp.server-url",
-            &server.url(),
-            "--control-plane.max-inflight",
-            "2",
-            "--mcp.max-concurrent-requests",
-            "1",
-        ],
-    );
+    let client = start(&plane, &server, 2, 1);
     let ids = ["a", "b", "c", "d", "e", "f"];
     for id in ids {
         plane.send(&held(&[id]));
@@ -82,17 +86,7 @@ fn commands_beyond_the_limit_are_all_executed_in_order() {
     let (plane, gate) = (ScriptedPlane::start(), Gate::default());
     gate.open();
     let server = gate.server();
-    let client = Client::start(
-        &plane.base_url(),
-        &[
-            "--mcp.server-url",
-            &server.url(),
-            "--control-plane.max-inflight",
-            "1",
-            "--mcp.max-concurrent-requests",
-            "1",
-        ],
-    );
+    let client = start(&plane, &server, 1, 1);
     let ids = ["a", "b", "c", "d"];
     plane.send(&held(&ids));
     plane.wait_posts(ids.len());
@@ -361,17 +355,7 @@ fn a_session_s_commands_do_not_overtake_the_notification_that_opens_it() {
 fn large_limits_cost_nothing_until_they_are_used() {
     let (plane, gate) = (ScriptedPlane::start(), Gate::default());
     let server = gate.server();
-    let client = Client::start(
-        &plane.base_url(),
-        &[
-            "--mcp.server-url",
-            &server.url(),
-            "--control-plane.max-inflight",
-            "10000",
-            "--mcp.max-concurrent-requests",
-            "9000000000000000000",
-        ],
-    );
+    let client = start(&plane, &server, 10000, 9000000000000000000);
     let ids: Vec<_> = (0..40).map(|n| format!("r{n}")).collect();
     plane.send(&ids.iter().map(|id| call(id, "held", "")).collect::<Vec<_>>());
     gate.wait_inside(40);
@@ -386,17 +370,7 @@ fn large_limits_cost_nothing_until_they_are_used() {
 #[test]
 fn one_worker_answers_a_thousand_queued_commands_in_their_order() {
     let (plane, server) = (ScriptedPlane::start(), McpServer::by_tool_name());
-    let _client = Client::start(
-        &plane.base_url(),
-        &[
-            "--mcp.server-url",
-            &server.url(),
-            "--control-plane.max-inflight",
-            "10000",
-            "--mcp.max-concurrent-requests",
-            "1",
-        ],
-    );
+    let _client = start(&plane, &server, 10000, 1);
     let ids: Vec<_> = (0..1000).map(|n| format!("r{n}")).collect();
     plane.send(&ids.iter().map(|id| call(id, "echo", "")).collect::<Vec<_>>());
     let posts = plane.wait_posts(1000);

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::matrix_lane::{Kind, Lane, Wants, wait_gone};
 use common::matrix_plane::Ruling;
-use common::matrix_server::{self, FaultServer, Row};
+use common::matrix_rows::{self, Row};
+use common::matrix_server::FaultServer;
 use common::matrix_subject::{Subject, WORKS, http_channels};
 use common::{PATIENCE, address, eventually};
 
@@ -23,17 +24,17 @@ fn over_http(rows: &[Row]) {
 
 #[test]
 fn broken_connections_and_framing_cost_only_their_own_call() {
-    over_http(matrix_server::FRAMING);
+    over_http(matrix_rows::FRAMING);
 }
 
 #[test]
 fn replies_that_are_no_answer_cost_only_their_own_call() {
-    over_http(matrix_server::REPLIES);
+    over_http(matrix_rows::REPLIES);
 }
 
 #[test]
 fn broken_event_streams_cost_only_their_own_call() {
-    over_http(matrix_server::STREAMS);
+    over_http(matrix_rows::STREAMS);
 }
 
 const EOF: &str = "502 transport_closed/eof";
@@ -208,7 +209,7 @@ fn a_plain_target_behind_a_proxy_that_fails_costs_only_its_own_call() {
     let through =
         ["close", "reset", "stall", "garbage", "endless-head", "head-then-stall", "chunk-cut", "close-each"];
     let mut rows: Vec<Row> =
-        matrix_server::FRAMING.iter().filter(|(name, _)| through.contains(name)).copied().collect();
+        matrix_rows::FRAMING.iter().filter(|(name, _)| through.contains(name)).copied().collect();
     rows.push(("proxy-407", fails("407 target_http/malformed_json", "407")));
     let server = FaultServer::start();
     let proxy = server.url().trim_end_matches("/mcp").to_owned();

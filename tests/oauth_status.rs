@@ -5,15 +5,17 @@
 mod common;
 mod mcp_support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use common::http::Request;
 use mcp_support::site::{Answer, Site, json, reply};
 use serde_json::{Value, json as value};
 use tunnel_client::mcp::Binding;
 use tunnel_client::mcp::http::{HttpBinding, HttpTarget};
-use tunnel_client::net::{Cancel, HeaderList, HttpClient, Route, Trust, Via};
-use tunnel_client::oauth::{Conclusion, Discovery, Entry, Registration, Status};
+use tunnel_client::net::{Cancel, Deadline, HeaderList, HttpClient, Route, Trust, Via};
+use tunnel_client::oauth::{self, Conclusion, Discovery, Entry, Registration, Status};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -26,24 +28,26 @@ struct Run {
     entries: Vec<Entry>,
 }
 
-/// Runs the discovery of a start against a server that answers by path.
-fn run(path: &str, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Run {
-    let server = Site::tcp(answer);
-    let url = url::Url::parse(&format!("http://user:hidden@{}{path}", server.address)).unwrap();
-    let cancel = Cancel::new();
-    let route = Route::new(Via::Direct, Trust::system());
+fn binding(url: &url::Url) -> Arc<Binding> {
     let target = HttpTarget {
         url: url.clone(),
         static_headers: HeaderList::new(),
         discovery_headers: HeaderList::new(),
         max_message_bytes: 1024 * 1024,
     };
-    let binding = HttpBinding::new(target, HttpClient::new(&route, &cancel));
+    let route = Route::new(Via::Direct, Trust::system());
+    Arc::new(Binding::Http(HttpBinding::new(target, HttpClient::new(&route, &Cancel::new())).shared()))
+}
+
+/// Runs the discovery of a start against a server that answers by path.
+fn run(path: &str, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Run {
+    let server = Site::tcp(answer);
+    let url = url::Url::parse(&format!("http://user:hidden@{}{path}", server.address)).unwrap();
     let status = Arc::new(Status::pending(&url));
     let (conclusions, entries): (Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>) = Default::default();
     let (told, handed, seen) = (Arc::clone(&conclusions), Arc::clone(&entries), Arc::clone(&status));
     let discovery = Discovery::new(
-        Arc::new(Binding::Http(binding.shared())),
+        binding(&url),
         None,
         Box::new(move |found| {
             assert_eq!(seen.conclusion(), None, "registered before it is told");
@@ -259,4 +263,51 @@ fn a_discovery_of_a_silent_server_ends_by_itself() {
     assert!(!error.contains("hidden"), "{error}");
     assert_eq!(run.view["metadata"]["attempts"][0]["status_code"], Value::Null);
     assert_eq!(run.view["metadata"]["attempts"][0]["tried"], true);
+}
+
+#[test]
+fn the_success_of_a_command_is_told_after_the_failure_that_it_ends() {
+    let works = Arc::new(AtomicBool::new(false));
+    let working = Arc::clone(&works);
+    let server = Site::tcp(move |request| match request.path.as_str() {
+        WELL_KNOWN if working.load(Ordering::SeqCst) => {
+            json(200, &value!({"resource": format!("{}/mcp", base(request))}).to_string())
+        }
+        _ => reply(500, &[], ""),
+    });
+    let url = url::Url::parse(&format!("{}/mcp", server.url().trim_end_matches("/mcp"))).unwrap();
+    let status = Arc::new(Status::pending(&url));
+    let (failed, has_failed) = std::sync::mpsc::channel();
+    let told: Arc<Mutex<Vec<Conclusion>>> = Arc::default();
+    let seen = Arc::clone(&told);
+    let discovery = Discovery::new(
+        binding(&url),
+        None,
+        Box::new(|_| Registration::default()),
+        Arc::clone(&status),
+        Box::new(move |conclusion| {
+            if matches!(conclusion, Conclusion::Failed(_)) {
+                failed.send(()).unwrap();
+                // Time enough for the command to overtake, if it could.
+                let end = Instant::now() + Duration::from_millis(500);
+                while seen.lock().unwrap().is_empty() && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            seen.lock().unwrap().push(conclusion.clone());
+        }),
+    );
+    let stop = Cancel::new();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| discovery.keep_trying(&stop));
+        has_failed.recv_timeout(common::PATIENCE).unwrap();
+        works.store(true, Ordering::SeqCst);
+        let answer = discovery.answer(Deadline::after(common::PATIENCE));
+        assert!(matches!(answer, oauth::Answer::Document { .. }), "{answer:?}");
+        stop.cancel();
+        thread.join().unwrap();
+    });
+    let told = told.lock().unwrap();
+    assert!(matches!(told[..], [Conclusion::Failed(_), Conclusion::Found]), "{told:?}");
+    assert_eq!(status.conclusion(), Some(Conclusion::Found));
 }

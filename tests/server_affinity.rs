@@ -119,6 +119,9 @@ fn a_call_of_a_session_ends_when_its_client_goes_while_it_waits() {
     send_poll(&mut other, "bb", "timeout_ms=20000");
     let refused = second.read();
     assert_eq!((refused.status, refused.code().as_str()), (404, "tunnel_client_not_connected"));
+    let metrics = server.connect().call("GET", "/metrics", &[], None);
+    let line = format!("tunnel_server_queue_depth{{tunnel_id=\"{TUNNEL}\",channel=\"main\"}} 0");
+    assert!(metrics.text().contains(&line), "its place in the queue is free again: {metrics:?}");
 }
 
 #[test]

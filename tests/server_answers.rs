@@ -12,15 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use site::{LIST, RESULT, Site, TUNNEL, bearer, result, send_call};
-
-const BOTH: &str = "application/json, text/event-stream";
-
-fn notify(progress: u32) -> Value {
-    json!({"resp_code": 200, "resp_type": "jsonrpc_notify",
-           "resp_json": {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": progress}},
-           "resp_headers": {"Content-Type": ["text/event-stream"], "Mcp-Session-Id": ["s"]}})
-}
+use site::{BOTH, LIST, RESULT, Site, TUNNEL, bearer, notify, result, send_call};
 
 #[test]
 fn malformed_responses_are_refused_and_leave_the_command_answerable() {

@@ -9,7 +9,7 @@ mod site;
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -330,6 +330,36 @@ fn over_tls_calls_are_answered_departures_noticed_and_challenges_rewritten() {
     site::wait_for("the departure to be noticed", || held(0));
     // Plain text on a TLS port gets no answer.
     assert!(server.connect().try_send_raw(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").is_ok());
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_again_leaves_those_of_all_listeners_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| {
+        let place = directory.path().join(name);
+        std::fs::create_dir(&place).unwrap();
+        place
+    };
+    let ((first, second), path) = ((place("a"), place("b")), directory.path().join("server.yaml"));
+    let (trusted, _, _) = certificate(&first);
+    let (_, broken, _) = certificate(&second);
+    let listener = |place: &Path| {
+        let (cert, key) = (place.join("cert.pem"), place.join("key.pem"));
+        format!(
+            "  - {{addr: \"127.0.0.1:0\", serve: [connector, operator], tls: {{cert: \"{}\", key: \"{}\"}}}}\n",
+            cert.display(),
+            key.display()
+        )
+    };
+    let text = format!("listeners:\n{}{}tunnels: [{{id: {TUNNEL}}}]\n", listener(&first), listener(&second));
+    std::fs::write(&path, text).unwrap();
+    let mut server = Server::start(&["--config", path.to_str().unwrap()]);
+    certificate(&first);
+    std::fs::write(&broken, "no certificate").unwrap();
+    server.signal(Signal::HUP);
+    let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("reloading failed")));
+    assert_eq!(tls(server.address(), &trusted).call("GET", "/readyz", &[], None).status, 200);
 }
 
 #[test]

@@ -13,16 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use site::{LIST, RESULT, Site, TUNNEL, bearer, post_response, result, send_call, send_poll};
+use site::{BOTH, LIST, RESULT, Site, TUNNEL, bearer, notify, post_response, result, send_call, send_poll};
 use wire::Wire;
-
-const BOTH: &str = "application/json, text/event-stream";
-
-fn notify(progress: u32) -> Value {
-    json!({"resp_code": 200, "resp_type": "jsonrpc_notify",
-           "resp_json": {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": progress}},
-           "resp_headers": {"Content-Type": ["text/event-stream"], "Mcp-Session-Id": ["s"]}})
-}
 
 #[test]
 fn a_parked_poll_gets_a_call_at_once_and_the_caller_gets_its_answer() {

@@ -206,8 +206,14 @@ fn issuer() -> String {
 }
 
 fn resource_metadata(site: &Site) -> Reply {
+    let mut caller = site.caller();
+    ask_for_resource_metadata(&mut caller);
+    caller.read()
+}
+
+fn ask_for_resource_metadata(caller: &mut Wire) {
     let path = format!("/.well-known/oauth-protected-resource/v1/mcp/{TUNNEL}");
-    site.caller().call("GET", &path, &[("Authorization", "Bearer caller"), ("Cookie", "a=b")], None)
+    caller.send("GET", &path, &[("Authorization", "Bearer caller"), ("Cookie", "a=b")], None);
 }
 
 fn endpoint(site: &Site, segment: &str, headers: &[(&str, &str)], body: &str) -> Reply {
@@ -407,4 +413,21 @@ fn without_a_declaration_the_document_comes_as_it_is_after_a_short_try() {
         let tried = client.methods().iter().filter(|method| *method == "initialize").count();
         assert_eq!(tried, attempts);
     }
+}
+
+#[test]
+fn a_caller_that_leaves_during_the_try_says_nothing_about_the_client() {
+    let site = Site::start();
+    site.connect();
+    let mut caller = site.caller();
+    ask_for_resource_metadata(&mut caller);
+    let discovery = site.command();
+    let document = answer(&discovery, &Harpoon::new(), &mut 0).unwrap();
+    assert_eq!(site.respond(&discovery, document).status, 200);
+    let tried = site.command();
+    assert_eq!(tried["jsonrpc"]["method"], "initialize");
+    drop(caller);
+    site.wait_for("the call to end with its caller", |gauges| gauges.held == 0);
+    let _client = Client::start(&site, Harpoon { info: None, ..Harpoon::new() }, "aa");
+    assert_eq!(resource_metadata(&site).json()["authorization_servers"], json!([issuer()]));
 }

@@ -5,10 +5,12 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use log::LevelFilter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -24,8 +26,6 @@ use super::suggest;
 
 /// How long delivered commands may still be answered while stopping.
 const GRACE: Duration = Duration::from_secs(10);
-/// Signals that wait to be acted upon.
-const SIGNALS: usize = 16;
 /// Descriptors of one connection: its socket and what wakes its thread.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Descriptors for everything else.
@@ -98,12 +98,12 @@ pub fn server_main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<(), String> {
     let flags = match Flags::parse(arguments)? {
-        Asked::Serve(flags) => flags,
-        Asked::Help => {
+        Invocation::Serve(flags) => flags,
+        Invocation::Help => {
             print!("{HELP}");
             return Ok(());
         }
-        Asked::Version => {
+        Invocation::Version => {
             println!("tunnel-server {}", crate::VERSION);
             return Ok(());
         }
@@ -126,7 +126,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
         _ => None,
     };
     let systemd = Notifier::start(Box::new(server.status()));
-    let outcome = serve(&server, &signals.received, &flags);
+    let outcome = serve(&server, &signals.asked, &flags);
     if let Some(Err(error)) = url_file.map(|file| file.remove()) {
         log::warn!(target: "server", error:% = error; "the url file cannot be removed");
     }
@@ -138,11 +138,14 @@ fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 /// Serves until a signal says stop, or a listener dies.
-fn serve(server: &Standalone, signals: &Receiver<i32>, flags: &Flags) -> Result<(), String> {
+fn serve(server: &Standalone, asked: &Asked, flags: &Flags) -> Result<(), String> {
     loop {
         select! {
-            recv(signals) -> signal => match signal {
-                Ok(SIGHUP) => reload(server, flags),
+            recv(asked.signals) -> signal => match signal {
+                Ok(SIGHUP) => {
+                    asked.reloading();
+                    reload(server, flags);
+                }
                 _ => return Ok(()),
             },
             recv(server.failed()) -> error => {
@@ -164,7 +167,7 @@ fn reload(server: &Standalone, flags: &Flags) {
 
 /// What the command line asks for.
 #[derive(Debug)]
-enum Asked {
+enum Invocation {
     Serve(Box<Flags>),
     Help,
     Version,
@@ -196,7 +199,7 @@ struct Flags {
 }
 
 impl Flags {
-    fn parse(arguments: &[String]) -> Result<Asked, String> {
+    fn parse(arguments: &[String]) -> Result<Invocation, String> {
         let mut flags = Flags {
             config: None,
             listen: None,
@@ -222,7 +225,7 @@ impl Flags {
         while let Some(word) = words.next() {
             let Some(flag) = word.strip_prefix("--") else {
                 return match word.as_str() {
-                    "-h" => Ok(Asked::Help),
+                    "-h" => Ok(Invocation::Help),
                     _ => Err(format!("unexpected argument {word:?}; see tunnel-server --help")),
                 };
             };
@@ -232,8 +235,8 @@ impl Flags {
             };
             let name = name.replace(['.', '_'], "-");
             match name.as_str() {
-                "help" => return Ok(Asked::Help),
-                "version" => return Ok(Asked::Version),
+                "help" => return Ok(Invocation::Help),
+                "version" => return Ok(Invocation::Version),
                 "allow-open-ingress" => {
                     flags.allow_open_ingress = match inline.as_deref() {
                         None | Some("true") => true,
@@ -250,7 +253,7 @@ impl Flags {
             };
             flags.set(&name, value)?;
         }
-        Ok(Asked::Serve(Box::new(flags)))
+        Ok(Invocation::Serve(Box::new(flags)))
     }
 
     fn set(&mut self, name: &str, value: String) -> Result<(), String> {
@@ -350,9 +353,44 @@ fn raise_descriptor_limit(config: &ServerConfig) {
     }
 }
 
-/// Turns signals into values; a second request to stop ends the process at once.
+/// Signals that wait to be acted upon, in their order. Requests to reload are one at a time: no number of
+/// them takes the room of the request to stop.
+struct Asked {
+    signals: Receiver<i32>,
+    reload_waits: Arc<AtomicBool>,
+}
+
+/// The signals' side of [`Asked`].
+struct Asking {
+    signals: Sender<i32>,
+    reload_waits: Arc<AtomicBool>,
+}
+
+impl Asked {
+    fn new() -> (Asking, Asked) {
+        // One to reload, one to stop: a second one to stop is not waited for.
+        let (sender, signals) = bounded(2);
+        let reload_waits = Arc::<AtomicBool>::default();
+        (Asking { signals: sender, reload_waits: Arc::clone(&reload_waits) }, Asked { signals, reload_waits })
+    }
+
+    /// Lets the next request to reload in: what changes from now on is no part of the one at hand.
+    fn reloading(&self) {
+        self.reload_waits.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Asking {
+    fn received(&self, signal: i32) {
+        if signal != SIGHUP || !self.reload_waits.swap(true, Ordering::SeqCst) {
+            let _ = self.signals.try_send(signal);
+        }
+    }
+}
+
+/// Turns signals into requests; a second one to stop ends the process at once.
 struct SignalThread {
-    received: Receiver<i32>,
+    asked: Asked,
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
@@ -361,7 +399,7 @@ impl SignalThread {
     fn start() -> io::Result<SignalThread> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
         let handle = signals.handle();
-        let (sender, received) = bounded(SIGNALS);
+        let (asking, asked) = Asked::new();
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut stopping = false;
             for signal in signals.forever() {
@@ -369,11 +407,10 @@ impl SignalThread {
                     std::process::exit(1);
                 }
                 stopping |= signal != SIGHUP;
-                // Full means that as many are waiting already: one more changes nothing.
-                let _ = sender.try_send(signal);
+                asking.received(signal);
             }
         })?;
-        Ok(SignalThread { received, handle, thread: Some(thread) })
+        Ok(SignalThread { asked, handle, thread: Some(thread) })
     }
 }
 
@@ -396,9 +433,20 @@ mod tests {
     fn flags(words: &[&str]) -> Result<Flags, String> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         match Flags::parse(&words)? {
-            Asked::Serve(flags) => Ok(*flags),
+            Invocation::Serve(flags) => Ok(*flags),
             other => Err(format!("{other:?}")),
         }
+    }
+
+    #[test]
+    fn a_request_to_stop_is_heard_behind_any_number_of_requests_to_reload() {
+        let (asking, asked) = Asked::new();
+        (0..100).for_each(|_| asking.received(SIGHUP));
+        asking.received(SIGTERM);
+        assert_eq!(asked.signals.try_iter().collect::<Vec<_>>(), [SIGHUP, SIGTERM]);
+        asked.reloading();
+        asking.received(SIGHUP);
+        assert_eq!(asked.signals.try_recv(), Ok(SIGHUP), "one that comes later is another");
     }
 
     #[test]

@@ -153,6 +153,7 @@ mod tests {
             (200, "200ms"),
             (0, "0s"),
             (3_600_000, "1h0m0s"),
+            (86_400_000, "24h0m0s"),
         ] {
             assert_eq!(format_duration(Duration::from_millis(millis)), text);
         }

@@ -3,6 +3,7 @@
 use url::Url;
 
 use super::{Config, Environment, HarpoonTarget, McpTarget, ProxySetting};
+use crate::net::percent_decoded_text;
 use crate::redact::KnownSecrets;
 
 /// Variables that the proxies of the process are taken from.
@@ -77,7 +78,7 @@ impl Secrets {
             None => [user.to_owned(), String::new()],
         };
         for encoded in info {
-            self.0.push(percent_decoded(&encoded));
+            self.0.push(percent_decoded_text(&encoded));
             self.0.push(encoded);
         }
         url.query_pairs().for_each(|(_, value)| self.value(&value));
@@ -85,15 +86,6 @@ impl Secrets {
             self.value(pair.split_once('=').map_or("", |(_, value)| value));
         }
     }
-}
-
-/// Undoes the percent-encoding of user info.
-fn percent_decoded(text: &str) -> String {
-    // As the value of a query, where `+` and `&` would mean something else.
-    let pair = format!("v={}", text.replace('+', "%2B").replace('&', "%26"));
-    url::form_urlencoded::parse(pair.as_bytes())
-        .next()
-        .map_or_else(String::new, |(_, value)| value.into_owned())
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 use url::Url;
 
+use crate::net::percent_decoded;
+
 /// An absolute `http` or `https` URL with a host.
 pub(crate) fn absolute_http(text: &str) -> Result<Url, String> {
     let text = text.trim();
@@ -47,7 +49,8 @@ pub(crate) fn url_path(text: &str) -> Result<String, String> {
     if text.contains(['?', '#']) {
         return Err("it must not carry a query or fragment".to_owned());
     }
-    let decoded = percent_decode(text).ok_or("it holds an invalid % escape")?;
+    let decoded = percent_decoded(text).and_then(|bytes| String::from_utf8(bytes.into_owned()).ok());
+    let decoded = decoded.ok_or("it holds an invalid % escape")?;
     if decoded.contains(char::is_control) {
         return Err("it contains a control character".to_owned());
     }
@@ -62,21 +65,6 @@ pub(crate) fn url_path(text: &str) -> Result<String, String> {
         }
     }
     Ok(segments.into_iter().fold(String::new(), |path, segment| path + "/" + segment))
-}
-
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next()?, rest.next()?].map(|digit| char::from(digit).to_digit(16));
-        let [Some(high), Some(low)] = digits else { return None };
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// `host:port`; the host may be empty, an IPv6 address stands in brackets.

@@ -50,7 +50,12 @@ pub(super) fn stop(mut daemon: Daemon, deadline: Deadline) -> Result<(), StopErr
     daemon.control_plane_cut.cancel();
     std::thread::scope(|scope| {
         for binding in &daemon.bindings {
-            scope.spawn(|| binding.stop(before(KILL_CHILDREN_BEFORE_END)));
+            let stop = || binding.stop(before(KILL_CHILDREN_BEFORE_END));
+            let thread = std::thread::Builder::new().name("stop".into());
+            // Where there is no thread to be had, one after the other.
+            if thread.spawn_scoped(scope, stop).is_err() {
+                stop();
+            }
         }
     });
     // Not before: a child whose pipes are cut ends, which would be taken for a crash.

@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn the_status_tells_readiness_and_contact() {
         let state = State::new();
-        state.gate().not_ready("starting");
+        state.watch(|| Some("starting".to_owned()));
         assert_eq!(status(&state, &PollState::new()), "starting; no poll has succeeded yet");
     }
 }

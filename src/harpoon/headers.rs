@@ -5,48 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::net::{HeaderMap, HeaderName, HeaderValue, header};
+use crate::net::{HeaderMap, HeaderName, HeaderValue, NEVER_FORWARDED, canonical, header};
 
 /// Ours, whatever a caller says.
 const USER_AGENT: &str = concat!("tunnel-client-rs/", env!("CARGO_PKG_VERSION"));
-/// Names that are never sent on.
-const DROPPED: [&str; 35] = [
-    "accept-encoding",
-    "cf-connecting-ip",
-    "connection",
-    "content-length",
-    "cookie",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "true-client-ip",
-    "upgrade",
-    "user-agent",
-    "via",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-custom-cf-witness-actor",
-    "x-custom-cf-witness-authorization",
-    "x-envoy-external-address",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-openai-actor-authorization",
-    "x-openai-authorization",
-    "x-openai-authorization-error",
-    "x-openai-internal-caller",
-    "x-openai-skip-auth",
-    "x-original-forwarded-for",
-    "x-real-ip",
-    "x-tunnel-traffic-source",
-];
 /// Words that make the name of a header sensitive.
 const SENSITIVE: [&str; 6] = ["authorization", "cookie", "key", "secret", "token", "password"];
 /// Taken away when a redirect leaves the host that the caller meant.
@@ -76,7 +38,7 @@ pub(super) fn forwarded(given: &[(String, String)]) -> Option<Forwarded> {
         .collect();
     let mut forwarded = Forwarded::default();
     for ((_, value), name) in given.iter().zip(&lower).filter(|(_, name)| !name.is_empty()) {
-        if DROPPED.contains(&name.as_str()) || listed.contains(name) {
+        if NEVER_FORWARDED.contains(&name.as_str()) || listed.contains(name) {
             forwarded.dropped += 1;
             forwarded.classes.insert(class(name));
             continue;
@@ -141,17 +103,6 @@ pub(super) fn received(headers: &HeaderMap) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// `content-type` as `Content-Type`.
-fn canonical(name: &str) -> String {
-    let mut start = true;
-    let upper_after_dash = |c: char| {
-        let shown = if start { c.to_ascii_uppercase() } else { c };
-        start = c == '-';
-        shown
-    };
-    name.chars().map(upper_after_dash).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +115,7 @@ mod tests {
     #[test]
     fn identity_hop_and_framing_headers_are_dropped_whatever_their_letter_case() {
         let ours = forward(&[]).headers;
-        for name in DROPPED {
+        for name in NEVER_FORWARDED {
             for spelled in [name.to_owned(), name.to_uppercase(), canonical(name)] {
                 let forwarded = forward(&[(&spelled, "x")]);
                 assert_eq!((forwarded.headers, forwarded.dropped), (ours.clone(), 1), "{spelled}");
@@ -220,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_back_in_title_case_with_all_their_values() {
+    fn names_come_back_in_their_canonical_spelling_with_all_their_values() {
         let mut headers = HeaderMap::new();
         headers.append("set-cookie", HeaderValue::from_static("a"));
         headers.append("set-cookie", HeaderValue::from_static("b"));

@@ -2,8 +2,9 @@
 //!
 //! Invariant: whatever is put together again is, byte for byte, what was taken apart.
 
-use std::borrow::Cow;
 use std::net::Ipv6Addr;
+
+use crate::net::percent_decoded;
 
 /// The parts of a reference, as written.
 #[derive(Clone, Copy, Default)]
@@ -29,8 +30,8 @@ impl<'a> Parts<'a> {
         };
         let fits = whole
             && parts.authority.is_none_or(is_authority)
-            && decoded(parts.path).is_some()
-            && parts.fragment.is_none_or(|fragment| decoded(fragment).is_some());
+            && percent_decoded(parts.path).is_some()
+            && parts.fragment.is_none_or(|fragment| percent_decoded(fragment).is_some());
         fits.then_some(parts)
     }
 
@@ -109,7 +110,7 @@ fn is_authority(authority: &str) -> bool {
         Some(port) => port.bytes().all(|b| b.is_ascii_digit()),
         None => rest.is_empty(),
     };
-    user_fits && decoded(user_info).is_some() && host_fits && port_fits
+    user_fits && percent_decoded(user_info).is_some() && host_fits && port_fits
 }
 
 /// The host of an authority, IPv6 literals with their brackets.
@@ -129,39 +130,6 @@ pub(super) fn port_of(authority: &str) -> &str {
 
 pub(super) fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host)
-}
-
-/// The authority with an international host name in ASCII.
-pub(super) fn ascii_authority(authority: &str) -> Option<Cow<'_, str>> {
-    if authority.is_ascii() {
-        return Some(Cow::Borrowed(authority));
-    }
-    let host = host_of(authority);
-    let ascii = url::Host::parse(host).ok()?.to_string();
-    let start = authority.rfind('@').map_or(0, |at| at + 1);
-    let mut text = String::new();
-    push_sendable(&mut text, &authority[..start]);
-    Some(Cow::Owned(text + &ascii + &authority[start + host.len()..]))
-}
-
-/// Undoes percent-encoding; `None` if an escape is broken.
-pub(super) fn decoded(text: &str) -> Option<Cow<'_, [u8]>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text.as_bytes()));
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
-                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
-    }
-    Some(Cow::Owned(bytes))
 }
 
 /// Adds `text`, escaping what may not stand in a request line.

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::config::is_label;
+use crate::net::is_name;
 
 use super::call::{Ask, Bounds, METHODS, TIMEOUT_MS};
 
@@ -193,10 +194,6 @@ fn header_fields(given: &Map<String, Value>) -> Result<Vec<(String, String)>, St
     let fields = match given.get("headers") {
         None => return Ok(Vec::new()),
         Some(value) => value.as_object().ok_or("headers: must be an object")?,
-    };
-    let is_name = |name: &str| {
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&b);
-        !name.is_empty() && name.bytes().all(token)
     };
     let checked = fields.iter().map(|(name, value)| match value.as_str() {
         _ if !is_name(name) => Err("headers: there is a name that is no header name".to_owned()),

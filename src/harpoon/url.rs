@@ -6,10 +6,8 @@
 
 use std::fmt;
 
-use super::parts::{
-    Parts, ascii_authority, decoded, host_of, is_http, port_of, push_sendable, unbracketed, without_dots,
-};
-use crate::net::{Origin, Uri};
+use super::parts::{Parts, host_of, is_http, port_of, push_sendable, unbracketed, without_dots};
+use crate::net::{Uri, percent_decoded};
 
 /// An absolute `http` or `https` URL with a host.
 #[derive(Clone, PartialEq, Eq)]
@@ -117,7 +115,7 @@ impl TargetUrl {
     /// between escaped slashes.
     pub fn has_plain_path(&self) -> bool {
         self.path().split('/').all(|segment| {
-            decoded(segment).is_some_and(|bytes| {
+            percent_decoded(segment).is_some_and(|bytes| {
                 bytes.split(|b| matches!(b, b'/' | b'\\')).all(|part| !matches!(part, b"." | b".."))
             })
         })
@@ -126,8 +124,13 @@ impl TargetUrl {
     /// What is asked for over HTTP: user info is kept for its credentials, the fragment is not sent, and
     /// what HTTP does not carry as it is is escaped. `None` if it cannot be sent at all.
     pub(super) fn uri(&self) -> Option<Uri> {
+        // An international name has to be spelled in ASCII: of look-alikes nobody knows which is meant.
+        if !self.host().is_ascii() {
+            return None;
+        }
         let parts = self.parts();
-        let mut text = format!("{}://{}", self.scheme(), ascii_authority(self.authority())?);
+        let mut text = format!("{}://", self.scheme());
+        push_sendable(&mut text, self.authority());
         push_sendable(&mut text, parts.path);
         if let Some(query) = parts.query {
             if parts.path.is_empty() {
@@ -136,11 +139,7 @@ impl TargetUrl {
             text.push('?');
             push_sendable(&mut text, query);
         }
-        let uri: Uri = text.parse().ok()?;
-        // Who dials reads the host on its own: both must have found the same one.
-        let origin = Origin::of(&uri)?;
-        let agreed = !self.authority().is_ascii() || origin.host() == self.host();
-        agreed.then_some(uri)
+        text.parse().ok()
     }
 
     /// Where `reference` leads from here (RFC 3986 §5.2).
@@ -301,11 +300,11 @@ mod tests {
             ("https://h?x", "https://h/?x"),
             ("https://h/a b\"<é>", "https://h/a%20b%22%3C%C3%A9%3E"),
             ("https://u:p@h/%41//", "https://u:p@h/%41//"),
+            ("https://ü:p@[::1]:8443/", "https://%C3%BC:p@[::1]:8443/"),
             ("https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/"),
         ] {
             assert_eq!(url(text).uri().unwrap().to_string(), sent);
         }
-        // Look-alikes of other names among them: such hosts are named in ASCII.
         assert!(url("https://bücher.example/").uri().is_none());
     }
 

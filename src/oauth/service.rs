@@ -1,7 +1,7 @@
 //! Discovery as a running client does it: at the start, until it succeeds, and on command.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::asking::Budget;
@@ -49,6 +49,9 @@ pub struct Discovery {
     register: Box<Register>,
     status: Arc<Status>,
     on_change: Box<OnChange>,
+    /// Held while a result is noted and told: who hears of several hears of them in the order in which they
+    /// became known.
+    telling: Mutex<()>,
 }
 
 /// Told of every change of what is known; must not block.
@@ -82,7 +85,7 @@ impl Discovery {
         status: Arc<Status>,
         on_change: Box<OnChange>,
     ) -> Discovery {
-        Discovery { binding, unix_socket, register, status, on_change }
+        Discovery { binding, unix_socket, register, status, on_change, telling: Mutex::new(()) }
     }
 
     /// Discovers until there is a result that does not keep the client from being ready, a command had
@@ -106,9 +109,8 @@ impl Discovery {
                 log_challenge(&report);
                 log_end(&report, &conclusion, pause);
             }
-            self.status.set(report, registration);
-            (self.on_change)(&conclusion);
-            if !matches!(conclusion, Conclusion::Failed(_)) || cancel.wait(pause) {
+            let known = self.conclude(report, registration, &conclusion);
+            if !known || !matches!(conclusion, Conclusion::Failed(_)) || cancel.wait(pause) {
                 return;
             }
             if self.has_succeeded() {
@@ -132,10 +134,20 @@ impl Discovery {
         if let Conclusion::Failed(error) = &conclusion {
             log::warn!(target: "oauth", error = error.as_str(); "OAuth discovery for a command failed");
         } else if matches!(self.status.conclusion(), Some(Conclusion::Failed(_))) {
-            self.status.set(report, registration);
-            (self.on_change)(&conclusion);
+            self.conclude(report, registration, &conclusion);
         }
         answer
+    }
+
+    /// Notes and tells a result; false for a failure where something better is known.
+    fn conclude(&self, report: Report, registration: Registration, conclusion: &Conclusion) -> bool {
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(conclusion, Conclusion::Failed(_)) && self.has_succeeded() {
+            return false;
+        }
+        self.status.set(report, registration);
+        (self.on_change)(conclusion);
+        true
     }
 
     /// Whether something else than a failure is known.

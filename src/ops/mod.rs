@@ -15,7 +15,7 @@ pub mod ui;
 
 pub use metrics::{Answered, ChildReport, Metrics, PollEnd, ProtocolReport, ProxyCheck};
 pub use proxy_health::{CheckRecord, HISTORY as PROXY_HISTORY, ProxyHealth, RouteHealth, RouteState};
-pub use state::{Contact, Discovery, Gate, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
+pub use state::{Contact, Discovery, Metadata, Probe, ProbeFailure, Readiness, Reported, State};
 
 /// An I/O error's own words, in lower case and without the error number.
 pub(crate) fn reason(error: &std::io::Error) -> String {

@@ -102,7 +102,6 @@ pub struct State {
     started_at: SystemTime,
     inner: Mutex<Inner>,
     probe_settled: Cancel,
-    metadata_settled: Cancel,
 }
 
 #[derive(Default)]
@@ -111,38 +110,11 @@ struct Inner {
     discovery: Reported<Discovery>,
     contact: Contact,
     metadata: Option<Result<Metadata, String>>,
-    gates: Vec<Arc<GateState>>,
+    gates: Vec<Arc<Ask>>,
 }
 
-/// `None` when ready, else why not.
-type NotReady = Option<String>;
-
-enum GateState {
-    Reported(Mutex<NotReady>),
-    Asked(Box<dyn Fn() -> NotReady + Send + Sync>),
-}
-
-/// Something that must be ready before the client is: a child process, a companion.
-#[derive(Clone)]
-pub struct Gate(Arc<GateState>);
-
-impl Gate {
-    /// It is ready.
-    pub fn ready(&self) {
-        self.set(None);
-    }
-
-    /// It is not ready, and why.
-    pub fn not_ready(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
-    }
-
-    fn set(&self, value: NotReady) {
-        if let GateState::Reported(state) = &*self.0 {
-            *lock(state) = value;
-        }
-    }
-}
+/// `None` when what is asked is ready, else why not.
+type Ask = dyn Fn() -> Option<String> + Send + Sync;
 
 impl State {
     /// A client that has just started: probe and discovery are pending.
@@ -152,7 +124,6 @@ impl State {
             started_at: SystemTime::now(),
             inner: Mutex::default(),
             probe_settled: Cancel::new(),
-            metadata_settled: Cancel::new(),
         }
     }
 
@@ -166,16 +137,10 @@ impl State {
         self.started.elapsed()
     }
 
-    /// Adds a gate, ready until it says otherwise. Gates are asked in the order of their creation.
-    pub fn gate(&self) -> Gate {
-        let state = Arc::new(GateState::Reported(Mutex::new(None)));
-        lock(&self.inner).gates.push(Arc::clone(&state));
-        Gate(state)
-    }
-
-    /// Adds a gate that is asked each time: `None` when ready, else why not. It must not block.
+    /// Adds something that must be ready before the client is, asked each time in the order of adding: `None`
+    /// when ready, else why not. It must not block.
     pub fn watch(&self, gate: impl Fn() -> Option<String> + Send + Sync + 'static) {
-        lock(&self.inner).gates.push(Arc::new(GateState::Asked(Box::new(gate))));
+        lock(&self.inner).gates.push(Arc::new(gate));
     }
 
     /// Reports the probe; [`Probe::Pending`] is ignored once another value was reported.
@@ -209,14 +174,9 @@ impl State {
 
     /// Reports the tunnel's metadata, or why they could not be fetched; a failure replaces no success.
     pub fn set_metadata(&self, metadata: Result<Metadata, String>) {
-        let known = metadata.is_ok();
         let mut inner = lock(&self.inner);
-        if known || !matches!(inner.metadata, Some(Ok(_))) {
+        if metadata.is_ok() || !matches!(inner.metadata, Some(Ok(_))) {
             inner.metadata = Some(metadata);
-        }
-        drop(inner);
-        if known {
-            self.metadata_settled.cancel();
         }
     }
 
@@ -240,16 +200,6 @@ impl State {
         lock(&self.inner).metadata.clone()
     }
 
-    /// Waits for the tunnel's metadata, for `time` at most or until `cancel` fires.
-    pub fn wait_for_metadata(&self, time: Duration, cancel: &Cancel) -> Option<Metadata> {
-        crossbeam_channel::select! {
-            recv(self.metadata_settled.receiver()) -> _ => {}
-            recv(cancel.receiver()) -> _ => {}
-            default(time) => {}
-        }
-        self.metadata().and_then(Result::ok)
-    }
-
     /// Waits until the probe is no longer pending; `None` when `cancel` fired first.
     pub fn wait_for_probe(&self, cancel: &Cancel) -> Option<Probe> {
         crossbeam_channel::select! {
@@ -265,10 +215,7 @@ impl State {
             (inner.gates.clone(), inner.probe.value.clone(), inner.discovery.value.clone())
         };
         // Asked outside the lock: a gate may look at other things that are locked.
-        let closed = gates.iter().find_map(|gate| match &**gate {
-            GateState::Reported(state) => lock(state).clone(),
-            GateState::Asked(ask) => ask(),
-        });
+        let closed = gates.iter().find_map(|gate| gate());
         if let Some(reason) = closed {
             let reason = reason.trim();
             return no(if reason.is_empty() { NO_REASON.to_owned() } else { reason.to_owned() });
@@ -368,11 +315,9 @@ mod tests {
         ];
         for (gate, discovery, probe, status, body) in cases {
             let state = State::new();
-            let open = state.gate();
-            open.ready();
-            if let Some(reason) = gate {
-                state.gate().not_ready(*reason);
-            }
+            state.watch(|| None);
+            let gate = gate.map(str::to_owned);
+            state.watch(move || gate.clone());
             state.set_discovery(discovery.clone());
             state.set_probe(probe.clone());
             assert_eq!(state.readiness(), Readiness { status: *status, body: (*body).to_owned() });
@@ -382,18 +327,20 @@ mod tests {
     #[test]
     fn gates_and_failures_recover() {
         let state = State::new();
-        let gate = state.gate();
-        let asked = Arc::new(Mutex::new(Some("stdio MCP child not running".to_owned())));
-        let seen = Arc::clone(&asked);
-        state.watch(move || lock(&seen).clone());
+        let gate = |reason: &str| {
+            let asked = Arc::new(Mutex::new(Some(reason.to_owned())));
+            let seen = Arc::clone(&asked);
+            state.watch(move || lock(&seen).clone());
+            asked
+        };
+        let (first, second) = (gate("first"), gate("stdio MCP child not running"));
         state.set_discovery(broken(false));
         state.set_probe(failed(ProbeFailure::Other));
         assert_eq!(state.first_failing_dependency(), "mcp_probe: boom");
-        gate.not_ready("first");
         assert_eq!(state.readiness().body, "first");
-        gate.ready();
+        *lock(&first) = None;
         assert_eq!(state.readiness().body, "stdio MCP child not running");
-        *lock(&asked) = None;
+        *lock(&second) = None;
         assert_eq!(state.readiness().body, "oauth discovery failed: no route");
         state.set_discovery(Discovery::Done);
         assert_eq!(state.readiness().body, "mcp probe failed: boom");
@@ -415,12 +362,11 @@ mod tests {
         state.set_probe(Probe::Ok);
         assert_eq!(waiter.join().unwrap(), Some(Probe::Ok));
         state.set_metadata(Err("refused".into()));
-        assert_eq!(state.wait_for_metadata(Duration::from_millis(1), &cancel), None);
         assert_eq!(state.metadata(), Some(Err("refused".into())));
         let metadata = Metadata { id: "t".into(), name: "n".into(), description: "d".into() };
         state.set_metadata(Ok(metadata.clone()));
         state.set_metadata(Err("later failure".into()));
-        assert_eq!(state.wait_for_metadata(Duration::from_secs(60), &cancel), Some(metadata));
+        assert_eq!(state.metadata(), Some(Ok(metadata)), "a failure replaces no success");
         cancel.cancel();
         assert_eq!(State::new().wait_for_probe(&cancel), None);
     }

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::text;
-use crate::net::HeaderMap;
+use crate::net::{HeaderMap, canonical};
 
 /// Bytes of a body that are shown.
 const BODY_BYTES: usize = 64 * 1024;
@@ -14,9 +14,9 @@ const BODY_BYTES: usize = 64 * 1024;
 pub fn http_message(start: &str, headers: &HeaderMap, body: &[u8]) -> String {
     let mut message = start.to_owned();
     for (name, value) in headers {
-        push_name(&mut message, name.as_str());
+        let (name, value) = (canonical(name.as_str()), String::from_utf8_lossy(value.as_bytes()));
         // Writing to a string cannot fail.
-        let _ = write!(message, ": {}\r\n", String::from_utf8_lossy(value.as_bytes()));
+        let _ = write!(message, "{name}: {value}\r\n");
     }
     message.push_str("\r\n");
     message.push_str(&shortened(body));
@@ -34,15 +34,6 @@ fn shortened(body: &[u8]) -> String {
         let _ = write!(shown, "… ({} bytes more)", body.len() - BODY_BYTES);
     }
     shown
-}
-
-/// Each word of the name begins with a capital, as people write header names.
-fn push_name(out: &mut String, name: &str) {
-    let mut start = true;
-    for letter in name.chars() {
-        out.push(if start { letter.to_ascii_uppercase() } else { letter });
-        start = letter == '-';
-    }
 }
 
 #[cfg(test)]

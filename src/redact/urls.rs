@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{REDACTED, keys, text};
+use crate::net::percent_decoded_text;
 
 /// Path segments behind which a secret stands.
 const KEY_SEGMENTS: &[&str] = &[
@@ -57,7 +58,7 @@ pub fn snapshot(string: &str) -> String {
         if segment.is_empty() {
             continue;
         }
-        let decoded = percent_decode(segment);
+        let decoded = percent_decoded_text(segment);
         let hidden = std::mem::take(&mut hide_next);
         shown.push_str(if hidden || is_secret_segment(&decoded) { REDACTED } else { segment });
         hide_next =
@@ -101,26 +102,6 @@ fn is_secret_segment(segment: &str) -> bool {
         || lower.contains("secret")
         || lower.starts_with("sk-")
         || (segment.len() >= MIN_JWT_CHARS && segment.matches('.').count() >= 2)
-}
-
-fn percent_decode(segment: &str) -> String {
-    let bytes = segment.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = |offset: usize| bytes.get(at + offset).and_then(|b| char::from(*b).to_digit(16));
-        match (bytes[at], hex(1), hex(2)) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                at += 3;
-            }
-            (byte, _, _) => {
-                decoded.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// `scheme://host[:port]` in lower case; empty if `url` is not absolute.

@@ -129,8 +129,11 @@ impl Standalone {
     pub fn reload(&self, read: impl FnOnce() -> Result<ServerConfig, String>) -> Result<(), String> {
         self.api.reload(|| {
             let config = read()?;
-            for identity in &self.identities {
-                identity.reload().map_err(|error| error.to_string())?;
+            // All of them first: a file that cannot be used leaves every listener as it was.
+            let read = self.identities.iter().map(|identity| identity.read_again());
+            let renewed = read.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+            for (identity, renewal) in self.identities.iter().zip(renewed) {
+                identity.adopt(renewal);
             }
             let tunnels = config.tunnels.into_iter().map(|tunnel| (tunnel.id, tunnel.limits)).collect();
             Ok((config.access, tunnels))

@@ -19,7 +19,8 @@ impl Store {
         Store { path }
     }
 
-    /// Replaces the file's content. After an error it is what it was.
+    /// Replaces the file's content. After an error it is what it was, unless only the directory could not be
+    /// brought to the disk.
     pub(super) fn write(&self, text: &str) -> io::Result<()> {
         let mut name = self.path.as_os_str().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));

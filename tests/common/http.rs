@@ -1,7 +1,8 @@
 //! HTTP/1.1 by hand, both sides, as little as the tests need.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 
 /// A request as it arrived.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +63,21 @@ impl Reply {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.text()))
     }
+}
+
+/// Serves each connection of a loopback port of its own with `serve`, on a thread of its own, until the test
+/// process ends.
+pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
 }
 
 /// A reply with a body and its length.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -93,16 +93,9 @@ struct State {
 
 impl Plane {
     pub fn start() -> Plane {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared::default());
-        let accepting = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&accepting);
-                std::thread::spawn(move || shared.serve(stream));
-            }
-        });
+        let serving = Arc::clone(&shared);
+        let address = http::listen(move |stream| serving.serve(stream));
         Plane { address, shared }
     }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::PATIENCE;
 use super::matrix_lane::{Census, Lane, Wants, audit, wait_gone};
 use super::matrix_plane::Plane;
-use super::matrix_server::{FaultServer, Row};
+use super::matrix_rows::Row;
+use super::matrix_server::FaultServer;
 use super::process::Client;
 
 /// Longest exchange, longest message of a server, calls at once.

@@ -6,11 +6,13 @@
 pub mod command;
 pub mod connector;
 pub mod control_plane;
+pub mod control_plane_rules;
 pub mod fault_proxy;
 pub mod gate;
 pub mod http;
 pub mod matrix_lane;
 pub mod matrix_plane;
+pub mod matrix_rows;
 pub mod matrix_server;
 pub mod matrix_subject;
 pub mod mcp_server;

@@ -1,7 +1,7 @@
 //! A scripted control plane: hands out raw commands, records what comes back.
 
 use std::io::{BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -80,18 +80,11 @@ impl Post {
 
 impl ScriptedPlane {
     pub fn start() -> ScriptedPlane {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("its address");
         let rule: Arc<Rule> = Arc::new(|_: &Post| Some(accepted()));
         let state = State { batches: Vec::new(), limits: Vec::new(), posts: Vec::new(), rule };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let seen = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let shared = Arc::clone(&seen);
-                std::thread::spawn(move || shared.serve(stream));
-            }
-        });
+        let serving = Arc::clone(&shared);
+        let address = http::listen(move |stream| serving.serve(stream));
         ScriptedPlane { address, shared }
     }
 

@@ -130,3 +130,13 @@ pub(crate) fn result() -> Value {
            "resp_json": serde_json::from_str::<Value>(RESULT).unwrap(),
            "resp_headers": {"Content-Type": ["application/json"]}})
 }
+
+/// What a caller accepts that takes an event stream as well.
+pub(crate) const BOTH: &str = "application/json, text/event-stream";
+
+/// A notification of progress.
+pub(crate) fn notify(progress: u32) -> Value {
+    json!({"resp_code": 200, "resp_type": "jsonrpc_notify",
+           "resp_json": {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": progress}},
+           "resp_headers": {"Content-Type": ["text/event-stream"], "Mcp-Session-Id": ["s"]}})
+}

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::net::base64_decoded;
+
 /// Longest URL file that is read, in bytes.
 const URL_FILE_BYTES: u64 = 64 * 1024;
 /// What a Unix socket's URL begins with; unpadded URL-safe base64 (RFC 4648 §5) of its path follows.
@@ -48,7 +50,7 @@ pub(super) fn read(path: &std::path::Path, limit: u64) -> Result<String, String>
 /// The path of the socket that a `http+unix` URL names; `None` for other URLs.
 pub(super) fn unix_socket(base: &str) -> Option<Result<PathBuf, String>> {
     let encoded = base.strip_prefix(UNIX_SCHEME)?;
-    let path = decode(encoded).filter(|bytes| !bytes.is_empty() && !bytes.contains(&0));
+    let path = base64_decoded(encoded).filter(|bytes| !bytes.is_empty() && !bytes.contains(&0));
     Some(
         path.map(path_of).ok_or_else(|| "the part after http+unix:// is not the base64 of a path".to_owned()),
     )
@@ -58,31 +60,6 @@ pub(super) fn unix_socket(base: &str) -> Option<Result<PathBuf, String>> {
 fn path_of(bytes: Vec<u8>) -> PathBuf {
     use std::os::unix::ffi::OsStringExt as _;
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
-}
-
-/// Base64 of either alphabet, with or without padding.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (mut bits, mut count) = (0u32, 0u32);
-    for digit in text.trim_end_matches('=').bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'-' | b'+' => 62,
-            b'_' | b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    // A single digit more is no whole byte.
-    (count < 6).then_some(bytes)
 }
 
 #[cfg(test)]

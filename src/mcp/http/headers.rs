@@ -214,18 +214,6 @@ pub(super) fn basic_credentials(url: &Url) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// `name` with capital letters where words begin: `Mcp-Session-Id`.
-pub(super) fn title_case(name: &str) -> String {
-    let mut at_start = true;
-    name.chars()
-        .map(|letter| {
-            let spelled = if at_start { letter.to_ascii_uppercase() } else { letter };
-            at_start = letter == '-';
-            spelled
-        })
-        .collect()
-}
-
 /// The media type of a reply, parameters cut.
 pub(super) fn media_type(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -339,9 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_spelled_with_capitals_and_media_types_without_parameters() {
-        assert_eq!(title_case("mcp-session-id"), "Mcp-Session-Id");
-        assert_eq!(title_case("www-authenticate"), "Www-Authenticate");
+    fn media_types_are_taken_without_parameters() {
         let mut headers = HeaderMap::new();
         assert_eq!(media_type(&headers), "");
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(" Text/Event-Stream ; charset=x"));

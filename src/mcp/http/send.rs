@@ -12,11 +12,11 @@ use url::Url;
 
 use crate::mcp::Head;
 use crate::net::{
-    Body, Cause, Deadline, Error, HeaderMap, HeaderName, Method, Request, Response, Uri, header,
+    Body, Cause, Deadline, Error, HeaderMap, HeaderName, Method, Request, Response, Uri, canonical, header,
 };
 
 use super::HttpBinding;
-use super::headers::{Purpose, Reach, same_origin, title_case};
+use super::headers::{Purpose, Reach, same_origin};
 use super::raw_log::Dump;
 
 /// How much of a body that nobody wants is read so that its connection can be used again …
@@ -88,7 +88,7 @@ impl Reply {
     fn head_with(&self, wanted: impl Fn(&HeaderName) -> bool) -> Head {
         let headers = self.headers.iter().filter(|(name, _)| wanted(name));
         let text = |(name, value): (&HeaderName, &crate::net::HeaderValue)| {
-            (title_case(name.as_str()), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            (canonical(name.as_str()), String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         Head { status: self.status, headers: headers.map(text).collect() }
     }

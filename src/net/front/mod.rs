@@ -37,7 +37,7 @@ pub(crate) use self::exchange::{Exchange, Stream, Wake};
 pub(crate) use self::head::{Head, Method};
 pub(crate) use self::listen::Bound;
 pub use self::listen::ListenAt;
-pub(crate) use self::response::{Response, is_name, is_value};
+pub(crate) use self::response::Response;
 pub(crate) use self::tls::{Identity, TlsError, TlsFiles};
 
 /// How long cut connections may take to end.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::net::{http_date, reason_phrase};
+use crate::net::{http_date, is_name, is_value, reason_phrase};
 
 /// A response with its whole body.
 pub(crate) struct Response {
@@ -49,16 +49,6 @@ impl Response {
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }
-}
-
-/// Whether `name` is a token (RFC 9110 §5.6.2).
-pub(crate) fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-/// Whether `value` holds no control character but tab (RFC 9110 §5.5).
-pub(crate) fn is_value(value: &str) -> bool {
-    value.bytes().all(|b| b == b'\t' || (b >= b' ' && b != 0x7f))
 }
 
 fn add_field(out: &mut Vec<u8>, name: &str, value: &str) {

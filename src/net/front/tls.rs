@@ -41,6 +41,9 @@ pub(crate) struct Identity {
     config: RwLock<Arc<ServerConfig>>,
 }
 
+/// What the files of an identity hold by now.
+pub(crate) struct Renewal(Arc<ServerConfig>);
+
 impl Identity {
     /// Reads the files.
     pub(crate) fn load(files: TlsFiles) -> Result<Identity, TlsError> {
@@ -48,11 +51,14 @@ impl Identity {
         Ok(Identity { files, config })
     }
 
-    /// Reads the files again, for connections accepted from now on; on failure nothing changes.
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        let config = read(&self.files)?;
+    /// Reads the files again; nothing changes before [`Identity::adopt`].
+    pub(crate) fn read_again(&self) -> Result<Renewal, TlsError> {
+        read(&self.files).map(Renewal)
+    }
+
+    /// Shows what was read to connections accepted from now on.
+    pub(crate) fn adopt(&self, Renewal(config): Renewal) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::harpoon::MAX_CALLS;
 use crate::net::TrustReport;
 use crate::redact::{self, KnownSecrets};
 
@@ -138,7 +139,7 @@ impl Admin {
 
     /// `/api/harpoon/calls`; `limit` is cut to 1 to 100.
     pub fn harpoon_calls(&self, label: Option<&str>, limit: usize) -> Value {
-        let calls = self.0.harpoon.as_ref().map(|harpoon| harpoon.calls(label, limit.clamp(1, CALLS)));
+        let calls = self.0.harpoon.as_ref().map(|harpoon| harpoon.calls(label, limit.clamp(1, MAX_CALLS)));
         self.whole(calls.unwrap_or_else(|| serde_json::json!({ "calls": null })))
     }
 
@@ -167,6 +168,3 @@ impl Admin {
         document
     }
 }
-
-/// Calls of the embedded caller that are remembered.
-const CALLS: usize = 100;

@@ -7,7 +7,8 @@ use url::form_urlencoded;
 
 use super::document::to_text;
 use super::stream::Streams;
-use super::{Admin, CALLS, level, logs};
+use super::{Admin, level, logs};
+use crate::harpoon::MAX_CALLS;
 use crate::ops::listener::{Module, Request, Response};
 
 /// Content type of every document.
@@ -41,7 +42,7 @@ impl AdminRoutes {
             "harpoon/calls" => {
                 let label = parameter(request, "label");
                 let limit = parameter(request, "limit").parse::<i64>().ok().filter(|limit| *limit > 0);
-                let limit = limit.map_or(CALLS, |limit| usize::try_from(limit).unwrap_or(CALLS));
+                let limit = limit.map_or(MAX_CALLS, |limit| usize::try_from(limit).unwrap_or(MAX_CALLS));
                 admin.harpoon_calls(Some(label.trim()).filter(|label| !label.is_empty()), limit)
             }
             "logs" => {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::document::{Members, local};
 use super::{Sources, channel};
+use crate::config::format_duration;
 use crate::net::{RouteDescription, RouteKind};
-use crate::ops::log::duration_text;
 
 const RAW_LOGGING_WARNING: &str = "Raw HTTP logging is enabled; sensitive data may be exposed.";
 
@@ -13,7 +13,7 @@ pub(super) fn document(from: &Sources) -> Value {
     let facts = &from.facts;
     let time = |duration: std::time::Duration| match duration.is_zero() {
         true => String::new(),
-        false => duration_text(duration),
+        false => format_duration(duration),
     };
     let harpoon = from.harpoon.as_ref().map(|harpoon| harpoon.status());
     let harpoon = channel::harpoon(harpoon.as_ref(), facts.harpoon_polled);

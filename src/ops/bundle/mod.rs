@@ -21,8 +21,8 @@ use time::{OffsetDateTime, UtcOffset};
 use self::archive::Member;
 use self::runtime::{list, object};
 use super::admin::Admin;
-use super::log::{Ring, duration_text, time_text};
-use crate::config::{Config, Environment};
+use super::log::{Ring, time_text};
+use crate::config::{Config, Environment, format_duration};
 use crate::redact;
 
 pub use self::archive::Format;
@@ -182,7 +182,7 @@ impl Bundle {
             ("generated_at", time_text(now).into()),
             ("window_start", time_text(now - window).into()),
             ("window_end", time_text(now).into()),
-            ("window", duration_text(window).into()),
+            ("window", format_duration(window).into()),
             ("event_count", events.lines.len().into()),
             ("events_left_out", events.left_out.into()),
             ("log_buffer_capacity", sources.ring.capacity().into()),

@@ -24,6 +24,8 @@ use crate::ops::listener::{Awoken, BodyError, Content, Module, Peer, Request, Re
 pub const PATH: &str = "/harpoon/mcp";
 /// Longest body of a request: the longest body of a call, escaped, and more.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Most messages of a batch: each may bring a whole response, and all of them wait for the last.
+const MAX_BATCH: usize = 100;
 /// How often a standing stream looks up although nothing woke it.
 const LOOK_TIME: Duration = Duration::from_secs(600);
 /// From this revision on there are no batches; none named means the one before.
@@ -216,6 +218,9 @@ fn messages<'b>(body: &'b [u8], version: &str) -> Result<Vec<Envelope<'b>>, Refu
     if parts.is_empty() {
         return Err(malformed(&"an empty batch"));
     }
+    if parts.len() > MAX_BATCH {
+        return Err(malformed(&format_args!("a batch of more than {MAX_BATCH} messages")));
+    }
     parts.iter().map(|part| Envelope::parse(part.get().as_bytes()).map_err(|why| malformed(&why))).collect()
 }
 
@@ -257,5 +262,22 @@ impl Held {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let batch = |messages: usize| {
+            format!("[{}]", vec![r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#; messages].join(","))
+        };
+        let read = |body: &str| {
+            messages(body.as_bytes(), UNNAMED_VERSION).map(|all| all.len()).map_err(|refusal| refusal.0)
+        };
+        assert_eq!(read(&batch(MAX_BATCH)), Ok(MAX_BATCH));
+        assert_eq!(read(&batch(MAX_BATCH + 1)), Err(400));
     }
 }

@@ -16,6 +16,7 @@ use rustix::net::{
 
 use super::files::FileError;
 use crate::ids::random_hex;
+use crate::net::base64;
 use crate::ops::reason;
 
 /// Connections that wait to be accepted.
@@ -184,16 +185,8 @@ pub(super) fn base_url(configured_host: &str, bound: SocketAddr) -> String {
 
 /// The base URL of a Unix-socket listener: the path in URL-safe base64 without padding (RFC 4648 §5).
 pub(super) fn unix_base_url(path: &Path) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut url = "http+unix://".to_owned();
-    for group in path.as_os_str().as_encoded_bytes().chunks(3) {
-        let bits =
-            group.iter().enumerate().fold(0u32, |bits, (i, byte)| bits | u32::from(*byte) << (16 - 8 * i));
-        for i in 0..=group.len() {
-            url.push(char::from(ALPHABET[(bits >> (18 - 6 * i)) as usize & 63]));
-        }
-    }
-    url
+    let text = base64(path.as_os_str().as_encoded_bytes()).replace('+', "-").replace('/', "_");
+    format!("http+unix://{}", text.trim_end_matches('='))
 }
 
 /// Opens a Unix socket that only its owner can use; clears a stale one away.

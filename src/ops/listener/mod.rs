@@ -1,8 +1,8 @@
 //! The local listener: health, readiness and metrics, and whatever other [`Module`]s add.
 //!
 //! Plain HTTP/1.1 on loopback or a Unix socket, no TLS, no authentication. Never on the road of a
-//! command. Invariant: no peer can hold more than one connection of many, nor for longer than the
-//! [`Limits`] say, and whatever was created (socket, URL file) is removed at the end.
+//! command. Invariant: what keeps the listener waiting does so for no longer than the [`Limits`] say and
+//! keeps nobody else out, and whatever was created (socket, URL file) is removed at the end.
 
 mod bind;
 mod files;

@@ -24,4 +24,4 @@ pub(in crate::ops) use ring::html_safe;
 pub use ring::{Following, Redact, Ring, RingEvent, redactor};
 pub use stream::STALL_LIMIT;
 pub(in crate::ops) use stream::local_time;
-pub use text::{Json, List, duration_text};
+pub use text::{Json, List};

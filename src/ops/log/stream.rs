@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -206,12 +206,16 @@ impl StreamSink {
 
 /// Whether `fd` can be written to within `patience`; an error counts, for the write to find.
 fn takes_more(fd: BorrowedFd<'_>, patience: Duration) -> bool {
-    let patience = Timespec::try_from(patience).ok();
+    let until = Instant::now() + patience;
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    match poll(&mut fds, patience.as_ref()) {
-        Ok(ready) => ready > 0,
-        Err(rustix::io::Errno::INTR) => false,
-        Err(_) => true,
+    loop {
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut fds, left.as_ref()) {
+            Ok(ready) => return ready > 0,
+            // A signal is no stall: whichever thread it meets must not lose its line.
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return true,
+        }
     }
 }
 

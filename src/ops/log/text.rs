@@ -1,7 +1,6 @@
 //! Values that need a text form of their own.
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::control_plane::event::LIST_MARK;
 pub use crate::control_plane::event::List;
@@ -29,60 +28,9 @@ pub(super) fn list_items(text: &str) -> Option<impl Iterator<Item = &str>> {
     Some(items.split_terminator(LIST_MARK))
 }
 
-/// Hours, minutes and seconds from the largest unit that is not zero; below a second one smaller
-/// unit: `1h0m0s`, `1m30s`, `1.5s`, `500ms`, `0s`.
-pub fn duration_text(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    if nanos == 0 {
-        return "0s".to_owned();
-    }
-    for (unit, name) in [(1_000u128, "ns"), (1_000_000, "µs"), (1_000_000_000, "ms")] {
-        if nanos < unit {
-            return format!("{}{name}", decimal(nanos, unit / 1000));
-        }
-    }
-    let seconds = duration.as_secs();
-    let mut text = String::new();
-    if seconds >= 3600 {
-        text += &format!("{}h", seconds / 3600);
-    }
-    if seconds >= 60 {
-        text += &format!("{}m", seconds / 60 % 60);
-    }
-    text + &format!("{}s", decimal(nanos % 60_000_000_000, 1_000_000_000))
-}
-
-/// `value / unit` without trailing zeros; `unit` is a power of ten.
-fn decimal(value: u128, unit: u128) -> String {
-    let (whole, rest) = (value / unit, value % unit);
-    if rest == 0 {
-        return whole.to_string();
-    }
-    let digits = unit.ilog10() as usize;
-    format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_like_operators_write_them() {
-        for (nanos, text) in [
-            (0, "0s"),
-            (1, "1ns"),
-            (1_500, "1.5µs"),
-            (500_000_000, "500ms"),
-            (1_500_000_000, "1.5s"),
-            (30_000_000_000, "30s"),
-            (60_000_000_000, "1m0s"),
-            (90_000_000_000, "1m30s"),
-            (86_400_000_000_000, "24h0m0s"),
-            (3_600_000_000_001, "1h0m0.000000001s"),
-        ] {
-            assert_eq!(duration_text(Duration::from_nanos(nanos)), text);
-        }
-    }
 
     #[test]
     fn only_lists_are_taken_for_lists() {

@@ -3,6 +3,8 @@
 //! Recording takes one short lock of one family and allocates only for a set of labels that was never
 //! seen. Counters and histograms appear with their first observation, gauges at once.
 
+mod asked;
+mod events;
 mod exposition;
 mod family;
 mod process;
@@ -12,12 +14,16 @@ mod text;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use crate::net::HttpExchange;
-
+use self::asked::{Child, Server};
 use self::family::{Bounds, Family, Histogram, own, remote};
+
+pub use self::asked::{ChildReport, ProtocolReport};
+pub use self::events::{Answered, PollEnd, ProxyCheck};
+
+use crate::net::HttpExchange;
 
 /// Milliseconds and bytes.
 struct Coarse;
@@ -43,84 +49,7 @@ impl Bounds for RequestSeconds {
         &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 }
 
-/// How a poll ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PollEnd {
-    /// Commands or none.
-    Success,
-    /// Its deadline passed.
-    TimedOut,
-    /// Cancelled, though the client goes on.
-    Cancelled,
-    /// Any other failure.
-    Failed,
-    /// Cut because the client stops: no error.
-    Stopped,
-}
-
-/// A command whose terminal response was delivered.
-#[derive(Clone, Copy, Debug)]
-pub struct Answered<'a> {
-    /// `call`, `notification`, `session_termination` or `oauth_discovery`.
-    pub kind: &'static str,
-    /// JSON-RPC method, for calls and notifications.
-    pub method: Option<&'a str>,
-    /// Channel.
-    pub channel: &'a str,
-    /// Tunnel.
-    pub tunnel_id: &'a str,
-    /// The `resp_code` that was posted.
-    pub status: u16,
-    /// Since the control plane queued it; `None` when unknown or in the future.
-    pub since_created: Option<Duration>,
-    /// Since its poll's reply arrived.
-    pub since_received: Duration,
-}
-
-/// One check of a proxy.
-#[derive(Clone, Copy, Debug)]
-pub struct ProxyCheck<'a> {
-    /// Identity of the proxy.
-    pub proxy_id: &'a str,
-    /// Time to connect, when measured.
-    pub tcp: Option<Duration>,
-    /// Time of the `CONNECT`, when measured.
-    pub connect: Option<Duration>,
-    /// Phase and reason of the failure.
-    pub failure: Option<(&'static str, &'static str)>,
-}
-
-/// How the child process of a stdio channel is doing.
-#[derive(Clone, Debug, Default)]
-pub struct ChildReport {
-    /// It runs.
-    pub up: bool,
-    /// How often it was replaced, by reason: `exit`, `stdout_closed`, `stdin_failed`, …
-    pub restarts: Vec<(&'static str, u64)>,
-}
-
-/// What is known about the eras of one MCP server, and what bridging did; the labels of a count are two.
-#[derive(Clone, Debug, Default)]
-pub struct ProtocolReport {
-    /// Whether the revisions with a handshake are spoken.
-    pub legacy: Option<bool>,
-    /// Whether those without are.
-    pub modern: Option<bool>,
-    /// Sessions that were opened for connectors.
-    pub sessions: Option<usize>,
-    /// Tests by method and result.
-    pub probes: Vec<([&'static str; 2], u64)>,
-    /// Handshakes by trigger and result.
-    pub handshakes: Vec<([&'static str; 2], u64)>,
-    /// Translated messages by direction and outcome.
-    pub messages: Vec<([&'static str; 2], u64)>,
-    /// Refused requests of the server by kind; the second label is empty.
-    pub refused: Vec<([&'static str; 2], u64)>,
-}
-
 type Length = Box<dyn Fn() -> usize + Send + Sync>;
-type Child = (Box<str>, Box<dyn Fn() -> ChildReport + Send + Sync>);
-type Server = (Box<str>, Box<dyn Fn() -> ProtocolReport + Send + Sync>);
 
 /// All metrics of this process.
 pub struct Metrics {
@@ -174,7 +103,7 @@ const HTTP_LABELS: [family::Label; 8] = [
     remote("http_route"),
     own("http_request_method"),
     remote("server_address"),
-    own("server_port"),
+    remote("server_port"),
     own("url_scheme"),
     own("network_protocol_name"),
     own("network_protocol_version"),
@@ -256,7 +185,6 @@ impl Metrics {
             }
             PollEnd::Stopped => return,
             PollEnd::TimedOut => "timeout",
-            PollEnd::Cancelled => "context_canceled",
             PollEnd::Failed => "other",
         };
         self.poll_errors.record([kind], |count| *count += 1);
@@ -405,57 +333,6 @@ impl Metrics {
             None => self.proxy_succeeded.record([check.proxy_id], |at| *at = now),
             Some((phase, reason)) => {
                 self.proxy_failures.record([check.proxy_id, phase, reason], |count| *count += 1);
-            }
-        }
-    }
-
-    /// How to ask for the state of the child process of a stdio channel; `report` must not block.
-    pub fn watch_child(&self, channel: &str, report: impl Fn() -> ChildReport + Send + Sync + 'static) {
-        let child: Child = (channel.into(), Box::new(report));
-        self.children.lock().unwrap_or_else(PoisonError::into_inner).push(child);
-    }
-
-    fn ask_children(&self) {
-        for (channel, report) in self.children.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let report = report();
-            self.child_up.record([channel], |state| *state = f64::from(u8::from(report.up)));
-            for (reason, total) in report.restarts.iter().filter(|(_, total)| *total > 0) {
-                self.child_restarts.record([channel, reason], |count| *count = *total);
-            }
-        }
-    }
-
-    /// How to ask for the eras of the MCP server of a channel; `report` must not block.
-    pub fn watch_protocol(&self, channel: &str, report: impl Fn() -> ProtocolReport + Send + Sync + 'static) {
-        let server: Server = (channel.into(), Box::new(report));
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner).push(server);
-    }
-
-    fn ask_servers(&self) {
-        // What is unknown again has no sample.
-        self.server_era.clear();
-        for (channel, report) in self.servers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let report = report();
-            for (era, known) in [("legacy", report.legacy), ("modern", report.modern)] {
-                if let Some(yes) = known {
-                    self.server_era.record([channel, era], |state| *state = f64::from(u8::from(yes)));
-                }
-            }
-            if let Some(sessions) = report.sessions {
-                self.bridge_sessions.record([channel], |open| *open = sessions as f64);
-            }
-            let counters = [
-                (&self.era_probes, report.probes),
-                (&self.handshakes, report.handshakes),
-                (&self.bridge_messages, report.messages),
-            ];
-            for (family, counts) in counters {
-                for ([a, b], total) in counts {
-                    family.record([channel, a, b], |count| *count = total);
-                }
-            }
-            for ([method, _], total) in report.refused {
-                self.refused_requests.record([channel, method], |count| *count = total);
             }
         }
     }

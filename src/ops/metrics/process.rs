@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::text::{Exposition, Meta};
+use crate::net::percent_decoded_text;
 
 /// Clock ticks a second in `/proc`; the same on every Linux we build for.
 const USER_HZ: f64 = 100.0;
@@ -117,7 +118,7 @@ pub(super) fn target_labels(
     ]);
     for pair in resource_attributes.split(',') {
         if let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.trim().is_empty()) {
-            labels.insert(label_name(key.trim()), percent_decoded(value.trim()));
+            labels.insert(label_name(key.trim()), percent_decoded_text(value.trim()));
         }
     }
     if !service_name.trim().is_empty() {
@@ -134,15 +135,6 @@ fn label_name(key: &str) -> String {
         name.insert(0, '_');
     }
     name
-}
-
-fn percent_decoded(text: &str) -> String {
-    // A form decoder without its plus signs.
-    let form = format!("v={}", text.replace('+', "%2B").replace('&', "%26"));
-    url::form_urlencoded::parse(form.as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -27,17 +27,14 @@ pub(super) fn rewrite(challenges: &str, url: &str) -> String {
         if let Some(value) = value.filter(|_| token.eq_ignore_ascii_case(PARAMETER)) {
             let value = value.trim_start_matches([' ', '\t']);
             out.push_str(&after[..after.len() - value.len()]);
-            match value.strip_prefix('"') {
-                Some(inner) => {
-                    out.push('"');
-                    out.push_str(url);
-                    out.push('"');
-                    rest = inner.find('"').map_or("", |end| &inner[end + 1..]);
-                }
-                None => {
-                    out.push_str(url);
-                    rest = value.find([',', ' ']).map_or("", |end| &value[end..]);
-                }
+            if value.starts_with('"') {
+                out.push('"');
+                out.push_str(url);
+                out.push('"');
+                rest = &value[quoted_end(value)..];
+            } else {
+                out.push_str(url);
+                rest = value.find([',', ' ']).map_or("", |end| &value[end..]);
             }
         }
     }
@@ -86,6 +83,10 @@ mod tests {
             ),
             (r#"Bearer xresource_metadata="a""#, r#"Bearer xresource_metadata="a""#),
             (r#"Basic realm="é""#, r#"Basic realm="é""#),
+            (
+                r#"Bearer resource_metadata="a\"b, resource_metadata=c", scope="s""#,
+                r#"Bearer resource_metadata="U", scope="s""#,
+            ),
             (r#"Bearer resource_metadata="cut"#, r#"Bearer resource_metadata="U""#),
             ("Bearer resource_metadata=", "Bearer resource_metadata=U"),
             ("", ""),

@@ -1,54 +1,20 @@
 //! The connector's headers on their way into a command.
 
+use crate::net::{NEVER_FORWARDED, canonical};
 use crate::server::engine::Header;
 
-/// Header fields that end here: framing, what the client sets itself, browser state, network origin,
-/// what belongs to the service.
-const DROPPED: [&str; 43] = [
-    "accept-encoding",
-    "cf-connecting-ip",
-    "connection",
-    "content-length",
+/// Header fields that end here besides those that nobody forwards: what the client sets itself, and what
+/// belongs to the service.
+const DROPPED: [&str; 8] = [
     "content-type",
-    "cookie",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "openai-organization",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "true-client-ip",
-    "upgrade",
-    "user-agent",
-    "via",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-custom-cf-witness-actor",
-    "x-custom-cf-witness-authorization",
-    "x-envoy-external-address",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-oai-brte-redeemable-token",
-    "x-openai-actor-authorization",
-    "x-openai-authorization",
-    "x-openai-authorization-error",
-    "x-openai-brte-redeemable-token",
-    "x-openai-internal-caller",
-    "x-openai-request-path",
-    "x-openai-skip-auth",
-    "x-original-forwarded-for",
-    "x-real-ip",
-    "x-tunnel-connector-key",
-    "x-tunnel-shard-token",
-    "x-tunnel-traffic-source",
     // Expectations are met on this hop (RFC 9110 §10.1.1).
     "expect",
+    "openai-organization",
+    "x-oai-brte-redeemable-token",
+    "x-openai-brte-redeemable-token",
+    "x-openai-request-path",
+    "x-tunnel-connector-key",
+    "x-tunnel-shard-token",
 ];
 
 /// The name of the header that ties log lines of all parties together.
@@ -69,6 +35,7 @@ pub(super) fn command_headers<'a>(
     for (name, value) in headers {
         let lower = name.to_ascii_lowercase();
         let dropped = value.is_empty()
+            || NEVER_FORWARDED.contains(&lower.as_str())
             || DROPPED.contains(&lower.as_str())
             || nominated.iter().any(|nominated| nominated == lower.as_bytes());
         if dropped {
@@ -84,17 +51,6 @@ pub(super) fn command_headers<'a>(
         kept.push((REQUEST_ID.to_owned(), vec![exchange_id.to_owned()]));
     }
     kept
-}
-
-/// `mcp-session-id` as `Mcp-Session-Id`.
-fn canonical(lower: &str) -> String {
-    let mut start = true;
-    let spell = |c: char| {
-        let spelled = if start { c.to_ascii_uppercase() } else { c };
-        start = c == '-';
-        spelled
-    };
-    lower.chars().map(spell).collect()
 }
 
 #[cfg(test)]
@@ -130,7 +86,8 @@ mod tests {
 
     #[test]
     fn what_belongs_to_a_hop_or_to_the_service_ends_here() {
-        let mut headers: Vec<(&str, &str)> = DROPPED.iter().map(|name| (*name, "x")).collect();
+        let mut headers: Vec<(&str, &str)> =
+            NEVER_FORWARDED.iter().chain(&DROPPED).map(|name| (*name, "x")).collect();
         headers.extend([
             ("Connection", "X-Hop , close"),
             ("connection", "x-other"),

@@ -12,7 +12,7 @@ use crate::net::front::{Exchange, Head, Response, Wake};
 use crate::server::engine::{About, ClientKey, Found};
 
 /// Characters of a client's instance id that are kept.
-const INSTANCE_BYTES: usize = 64;
+const INSTANCE_CHARS: usize = 64;
 
 impl Api {
     pub(super) fn poll(
@@ -35,7 +35,7 @@ impl Api {
         let waker = exchange.waker().map_err(|_| unavailable("the server has no descriptors left"))?;
         let instance = head.value("X-Tunnel-Client-Instance-Id").unwrap_or_default();
         let key = ClientKey {
-            instance: instance.chars().take(INSTANCE_BYTES).collect(),
+            instance: instance.chars().take(INSTANCE_CHARS).collect(),
             subscription: Arc::new(query.subscription),
         };
         let deadline = began + query.wait;

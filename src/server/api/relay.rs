@@ -1,6 +1,6 @@
 //! The client's answer on its way to the connector: status and headers.
 
-use crate::net::front::{is_name, is_value};
+use crate::net::{is_name, is_value};
 
 /// Header fields of an answer that end here.
 const DROPPED: [&str; 12] = [

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::shim::{Endpoint, Part};
+use crate::net::percent_decoded;
 
 /// A resource. Segments are as sent, still percent-encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,25 +162,12 @@ fn operator(path: &str) -> Route<'_> {
     }
 }
 
-/// Decodes `%XX` once; `None` when an escape is malformed or the result is no UTF-8.
+/// The text of a segment or value whose escapes are undone; `None` when one is broken or it is no UTF-8.
 pub(super) fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text));
+    match percent_decoded(text)? {
+        Cow::Borrowed(_) => Some(Cow::Borrowed(text)),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte != b'%' {
-            bytes.push(byte);
-            rest = after;
-            continue;
-        }
-        let digits = after.get(..2)?;
-        let digit = |at: usize| char::from(digits[at]).to_digit(16);
-        bytes.push((digit(0)? << 4 | digit(1)?) as u8);
-        rest = &after[2..];
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]

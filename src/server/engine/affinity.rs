@@ -54,6 +54,8 @@ impl Affinity {
     pub(super) fn took(&mut self, channel: &Channel, instance: &str, presence: &Presence, now: Instant) {
         let is_new = self.owners.get(channel).is_none_or(|owner| **owner != *instance);
         if is_new && presence.is_affine(channel, now) {
+            // Clients come and go with channels of their own: what none of them serves has no owner.
+            self.owners.retain(|channel, _| presence.is_affine(channel, now));
             self.owners.insert(channel.clone(), Arc::from(instance));
         }
     }
@@ -116,6 +118,25 @@ mod tests {
         presence.poll_ended(&a, start, true);
         assert_eq!(owner(&affinity, &presence, start + Duration::from_secs(1)).as_deref(), Some("a"));
         assert_eq!(owner(&affinity, &presence, start + Duration::from_secs(3)), None);
+    }
+
+    #[test]
+    fn owners_of_channels_that_nobody_serves_are_forgotten() {
+        let (mut affinity, main) = (Affinity::new(LEASE), Channel::main());
+        let mut presence = Presence::new(Duration::from_secs(20));
+        let start = Instant::now();
+        let take = |affinity: &mut Affinity, presence: &mut Presence, instance: &str, channel: &str, now| {
+            let info = INFO.replace("main", channel);
+            let client = key(instance);
+            assert!(presence.poll_began(&client, &About { info: Some(&info), ..SAID }, now));
+            presence.poll_ended(&client, now, false);
+            affinity.took(&Channel::parse(channel).unwrap(), instance, presence, now);
+        };
+        take(&mut affinity, &mut presence, "a", "x", start);
+        take(&mut affinity, &mut presence, "b", "y", start);
+        assert_eq!(affinity.owners.len(), 2);
+        take(&mut affinity, &mut presence, "c", "main", start + Duration::from_secs(60));
+        assert_eq!(affinity.owners.keys().collect::<Vec<_>>(), [&main]);
     }
 
     #[test]

@@ -34,8 +34,9 @@ pub(super) enum Stage {
     },
     /// Its terminal answer is in the inbox.
     Answered {
-        at: Option<Instant>,
         by: Arc<ClientKey>,
+        /// When it was delivered.
+        at: Instant,
     },
     Ended(End),
 }

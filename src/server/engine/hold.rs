@@ -92,8 +92,9 @@ impl Hold {
         let now = Instant::now();
         let since = |held: &Held, then: Instant| then.saturating_duration_since(held.started);
         let delivered = held.as_ref().and_then(|held| match &held.stage {
-            Stage::Delivered { by, at } => Some((since(held, *at), by.instance.clone())),
-            Stage::Answered { by, at } => at.map(|at| (since(held, at), by.instance.clone())),
+            Stage::Delivered { by, at } | Stage::Answered { by, at } => {
+                Some((since(held, *at), by.instance.clone()))
+            }
             Stage::Queued(_) | Stage::Ended(_) => None,
         });
         let total = held.as_ref().map(|held| since(held, now)).unwrap_or_default();

@@ -10,6 +10,7 @@ mod bounds;
 mod command;
 mod counters;
 mod declared;
+mod handout;
 mod held;
 mod hold;
 mod poll;
@@ -21,6 +22,7 @@ mod token;
 mod tunnel;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -52,6 +54,8 @@ pub(crate) struct Engine {
     emptied: Arc<Emptied>,
     sealer: Sealer,
     ids: RequestIds,
+    /// What is added from now on takes no work either.
+    draining: AtomicBool,
 }
 
 impl Engine {
@@ -64,6 +68,7 @@ impl Engine {
             emptied: Arc::default(),
             sealer: Sealer::new()?,
             ids: RequestIds::new()?,
+            draining: AtomicBool::new(false),
         })
     }
 
@@ -72,7 +77,11 @@ impl Engine {
         let mut tunnels = self.tunnels.write().unwrap_or_else(PoisonError::into_inner);
         tunnels.entry(id.clone()).or_insert_with(|| {
             let (budget, counters) = (Arc::clone(&self.budget), Arc::clone(&self.counters));
-            Arc::new(Tunnel::new(id, limits, budget, counters, Arc::clone(&self.emptied)))
+            let tunnel = Tunnel::new(id, limits, budget, counters, Arc::clone(&self.emptied));
+            if self.draining.load(Ordering::SeqCst) {
+                tunnel.drain();
+            }
+            Arc::new(tunnel)
         });
     }
 
@@ -111,6 +120,8 @@ impl Engine {
 
     /// Lets nothing new in; what is delivered may still be answered.
     pub(crate) fn drain(&self) {
+        // First: a tunnel that is not among the others by then has seen it.
+        self.draining.store(true, Ordering::SeqCst);
         self.tunnels().iter().for_each(|tunnel| tunnel.drain());
     }
 
@@ -122,5 +133,38 @@ impl Engine {
     /// Ends everything.
     pub(crate) fn cut(&self) {
         self.tunnels().iter().for_each(|tunnel| tunnel.cut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::net::Waker;
+
+    #[test]
+    fn a_tunnel_that_is_made_while_the_server_stops_takes_no_work() {
+        let limits = Limits {
+            response_timeout: Duration::from_secs(1),
+            client_last_seen_timeout: Duration::from_secs(1),
+            queue_max: 1,
+            queue_bytes: 1,
+            notifications: 1,
+            notification_bytes: 1,
+            rate: None,
+            affinity_lease: None,
+        };
+        let engine = Engine::new().unwrap();
+        let found = |id: &str| {
+            let id = TunnelId::parse(id).unwrap();
+            engine.add(id.clone(), limits.clone());
+            let client = ClientKey { instance: String::new(), subscription: Arc::new(Subscription::All) };
+            let waker = Arc::new(Waker::new().unwrap());
+            engine.tunnel(&id).unwrap().poll(client, &About::default(), waker).take_or_park(1)
+        };
+        assert!(matches!(found("tunnel_0123456789abcdef0123456789abcdef"), Found::Parked));
+        engine.drain();
+        assert!(matches!(found("tunnel_1123456789abcdef0123456789abcdef"), Found::Stopping));
     }
 }

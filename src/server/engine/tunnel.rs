@@ -14,10 +14,10 @@ use super::command::{Command, Kind, RequestId};
 use super::counters::{Counters, Origin};
 use super::held::{End, Held, Stage};
 use super::hold::Hold;
-use super::poll::{Claims, Poll};
+use super::poll::Poll;
 use super::pollers::Pollers;
 use super::presence::{About, ClientKey, ClientView, Declares, Presence, Standing};
-use super::queue::{Queue, Queued, Subscription};
+use super::queue::{Queue, Queued};
 use super::rate::Bucket;
 use crate::ids::{Channel, TunnelId};
 use crate::net::Waker;
@@ -261,7 +261,7 @@ impl Tunnel {
             {
                 affinity.bind(&held.channel, session, &by.instance);
             }
-            held.stage = Stage::Answered { at: Some(*at), by: Arc::clone(by) };
+            held.stage = Stage::Answered { by: Arc::clone(by), at: *at };
             held.terminal = Some(answer);
             std::mem::take(&mut held.room)
         } else {
@@ -297,75 +297,6 @@ impl Tunnel {
         }
     }
 
-    /// Puts commands back whose delivery failed, if they are still wanted, and wakes polls for them.
-    pub(super) fn put_back(&self, claims: Vec<(RequestId, Command)>, by: &Arc<ClientKey>) {
-        let mut wakers = Vec::new();
-        let mut state = self.state();
-        let mut count = 0;
-        for (id, command) in claims {
-            let State { held, presence, phase, .. } = &mut *state;
-            let Some(held) = held.get_mut(&id) else { continue };
-            // A notification shows that the client did read the command.
-            if !matches!(held.stage, Stage::Delivered { .. }) || !held.notifications.is_empty() {
-                continue;
-            }
-            presence.released(by);
-            if *phase != Phase::Open {
-                held.stage = Stage::Ended(End::Stopping);
-                wakers.push(Arc::clone(&held.waker));
-                continue;
-            }
-            let bytes = command.bytes();
-            self.budget.retake(bytes);
-            let (channel, pin) = (held.channel.clone(), held.pin.clone());
-            let (number, queued) = (held.number, Queued { request: id, channel, bytes, pin });
-            held.stage = Stage::Queued(command);
-            wakers.extend(state.poll_for(&queued, Instant::now()));
-            state.queue.insert(number, queued);
-            count += 1;
-        }
-        drop(state);
-        self.counters.requeued(count);
-        wakers.iter().for_each(|waker| waker.wake());
-    }
-
-    /// Takes up to `limit` commands for a poll. Those that came too close to their deadline end here.
-    pub(super) fn take(
-        &self,
-        state: &mut State,
-        subscription: &Subscription,
-        limit: usize,
-        by: &Arc<ClientKey>,
-        claims: &mut Claims,
-    ) -> Vec<Arc<Waker>> {
-        let now = Instant::now();
-        let mut expired = Vec::new();
-        while claims.len() < limit {
-            let taken = if state.queue.has_pinned() || state.affinity.is_some() {
-                state.take_of(by, now)
-            } else {
-                state.queue.take(subscription)
-            };
-            let Some(queued) = taken else { break };
-            self.budget.give(queued.bytes);
-            let Some(held) = state.held.get_mut(&queued.request) else { continue };
-            let Some(timeout_ms) = time_to_issue(held.deadline.saturating_duration_since(now)) else {
-                held.stage = Stage::Ended(End::ExpiredQueued);
-                expired.push(Arc::clone(&held.waker));
-                continue;
-            };
-            let delivered = Stage::Delivered { by: Arc::clone(by), at: now };
-            match std::mem::replace(&mut held.stage, delivered) {
-                Stage::Queued(command) => {
-                    state.presence.took(by);
-                    claims.push(queued.request, command, timeout_ms);
-                }
-                other => held.stage = other,
-            }
-        }
-        expired
-    }
-
     /// Lets nothing new in; what is queued ends now, what is delivered may still be answered.
     pub(crate) fn drain(&self) {
         self.close(Phase::Draining);
@@ -396,13 +327,7 @@ impl Tunnel {
                 Stage::Delivered { .. } => phase > Phase::Draining,
                 Stage::Answered { .. } | Stage::Ended(_) => false,
             };
-            let number = state.held.get(&id).map(|held| held.number);
-            if let Some(waker) = state.end(id, which, end) {
-                wakers.push(waker);
-                if let Some(queued) = number.and_then(|number| state.queue.remove(number)) {
-                    self.budget.give(queued.bytes);
-                }
-            }
+            wakers.extend(state.end(id, which, end));
         }
         drop(state);
         wakers.iter().for_each(|waker| waker.wake());
@@ -446,13 +371,14 @@ impl Tunnel {
         let mut state = self.state();
         let mut held = state.held.remove(&id)?;
         match &held.stage {
-            Stage::Queued(_) => {
+            // What ended in the queue still stands there.
+            Stage::Queued(_) | Stage::Ended(_) => {
                 if let Some(queued) = state.queue.remove(held.number) {
                     self.budget.give(queued.bytes);
                 }
             }
             Stage::Delivered { by, .. } => state.presence.released(by),
-            Stage::Answered { .. } | Stage::Ended(_) => {}
+            Stage::Answered { .. } => {}
         }
         let emptied = state.phase != Phase::Open && state.held.is_empty();
         drop(state);
@@ -487,32 +413,3 @@ impl State {
 
 /// Time between looks of a parked poll where clients own channels.
 const LOOK_TIME: Duration = Duration::from_millis(500);
-/// Least time with which a command is still handed out.
-const LEAST_TIME: Duration = Duration::from_millis(100);
-/// Largest part of the remaining time that is kept back for the way of the answer.
-const MARGIN: Duration = Duration::from_millis(500);
-
-/// Milliseconds to tell the client when so much time remains; `None` when it is too little to begin.
-fn time_to_issue(remaining: Duration) -> Option<u64> {
-    let issued = remaining.saturating_sub(MARGIN.min(remaining / 20));
-    if issued < LEAST_TIME { None } else { u64::try_from(issued.as_millis()).ok() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_client_is_told_less_time_than_remains_and_never_too_little() {
-        for (remaining, issued) in [
-            (30_000, Some(29_500)),
-            (10_000, Some(9_500)),
-            (1_000, Some(950)),
-            (106, Some(100)),
-            (105, None),
-            (0, None),
-        ] {
-            assert_eq!(time_to_issue(Duration::from_millis(remaining)), issued, "{remaining}");
-        }
-    }
-}

@@ -4,7 +4,6 @@
 //! Invariant: only registration, token and revocation are ever carried, only when the client itself
 //! returned them as targets of its own, and never twice.
 
-mod base64;
 mod failure;
 mod metadata;
 mod session;
@@ -24,6 +23,7 @@ use super::error::{code, error};
 use super::post::bad_body;
 use super::{Api, challenge, method_not_allowed, not_found, relay, tunnel_id};
 use crate::ids::TunnelId;
+use crate::net::base64_decoded;
 use crate::net::front::{BadBody, Exchange, Head, Method, Response};
 use crate::server::engine::{Declares, Tunnel};
 
@@ -164,6 +164,8 @@ impl Api {
                 let server = targets.authorization_server()?;
                 Some(self.options.public_url.authorization_server(head, exchange, tunnel.id(), server))
             }
+            // Neither says anything about the client.
+            Err(Failure::CallerGone | Failure::Refused(_)) => None,
             Err(_) => {
                 self.shim.set_unable(tunnel.id());
                 None
@@ -309,7 +311,7 @@ fn outcome(result: &Value) -> Result<(i64, Vec<u8>), Failure> {
         return Err(Failure::CallFailed);
     }
     let body = result.get("body_base64").and_then(Value::as_str).unwrap_or_default();
-    Ok((status, base64::decode(body).ok_or(Failure::CallFailed)?))
+    Ok((status, base64_decoded(body).ok_or(Failure::CallFailed)?))
 }
 
 fn answered_headers(result: &Value) -> impl Iterator<Item = (&String, &str)> {
@@ -334,8 +336,8 @@ fn read_body(head: &Head, exchange: &mut Exchange<'_>, endpoint: Endpoint) -> Re
         Ok(body) => String::from_utf8(body)
             .map_err(|_| Failure::Refused(error(400, None, "the body is not UTF-8; encode it so"))),
         Err(BadBody::TooLarge) => {
-            let message = "the request exceeds the limit of 65536 bytes";
-            Err(Failure::Refused(error(413, Some(code::TOO_LARGE), message)))
+            let message = format!("the request exceeds the limit of {BODY_BYTES} bytes");
+            Err(Failure::Refused(error(413, Some(code::TOO_LARGE), &message)))
         }
         Err(bad) => {
             exchange.close_after();
