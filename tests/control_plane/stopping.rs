@@ -110,8 +110,10 @@ fn a_batch_that_is_arriving_when_the_client_stops_is_read_and_answered() {
     let gate = Gate::default();
     rig.plane.poll(Answer::Split(whole[..cut].to_vec(), gate.clone(), whole[cut..].to_vec()));
     rig.plane.wait_polls(1);
-    // The client tells nothing of a head that has arrived; a moment is ample for that.
-    std::thread::sleep(Duration::from_millis(300));
+    let head = [r#"http_route="/v1/tunnels/{tunnel_id}/poll""#, r#"http_response_status_code="200""#];
+    eventually("the head has arrived", || {
+        metric(&rig.client, "http_client_request_duration_seconds_count", &head) == Some(1.0)
+    });
     rig.client.signal(rustix::process::Signal::TERM);
     rig.client.wait_output("a second signal");
     gate.open();
