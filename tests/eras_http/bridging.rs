@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::eventually;
+use crate::common::{eventually, http};
 use crate::rig::*;
 
 #[test]
@@ -217,4 +217,17 @@ fn errors_of_a_legacy_server_are_told_in_modern_words() {
     assert_eq!(error(&rig.send(&modern("4", "subscriptions/listen", ""))), (404, -32601));
     assert_eq!(error(&rig.send(&discover("5").replace("2026-07-28", "2027-01-15"))), (400, -32022));
     assert_eq!(rig.methods().len(), before);
+}
+
+#[test]
+fn operators_see_for_which_connectors_a_bridge_is_at_work() {
+    let rig = Rig::new(Kind::Legacy, &[]);
+    let bridged = || {
+        let status = http::get(&format!("{}/api/status", rig.client.health_url())).unwrap().json();
+        status["channels"][0]["protocol"]["bridged_connectors"].clone()
+    };
+    result(&rig.send(&initialize("0")));
+    assert_eq!(bridged(), json!(null));
+    result(&rig.send(&modern_tool("1", "echo")));
+    assert_eq!(bridged(), json!(["modern"]));
 }

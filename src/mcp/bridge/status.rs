@@ -37,6 +37,8 @@ pub struct Protocol {
     pub child: Option<ChildProtocol>,
     /// Sessions that were opened for connectors without any; only over HTTP.
     pub bridge_sessions: Option<usize>,
+    /// The eras of the connectors that the bridge has been at work for: `legacy`, `modern`.
+    pub bridged_connectors: Vec<&'static str>,
 }
 
 /// What only a child process has.
@@ -98,6 +100,12 @@ impl Protocol {
         if let Some(sessions) = self.bridge_sessions {
             json.push_str(&format!(r#","bridge_sessions":{sessions}"#));
         }
+        if !self.bridged_connectors.is_empty() {
+            json.push_str(&format!(
+                r#","bridged_connectors":["{}"]"#,
+                self.bridged_connectors.join(r#"",""#)
+            ));
+        }
         if let Some(at) = self.last_transition {
             json.push_str(&format!(r#","last_transition":"{}""#, calendar(at)));
         }
@@ -119,11 +127,12 @@ mod tests {
             protocol_version: Some("2025-11-25".into()),
             server_name: Some("demo".into()),
             child: Some(ChildProtocol { mode: "legacy", handshake: "done", generation: 2, restarts: 1 }),
+            bridged_connectors: vec!["legacy", "modern"],
             ..Protocol::default()
         };
         assert_eq!(
             protocol.to_json(),
-            r#"{"bridge":"auto","speaks_legacy":"yes","speaks_modern":"no","mode":"legacy","protocol_version":"2025-11-25","server_name":"demo","handshake":"done","child_generation":2,"restarts":1}"#
+            r#"{"bridge":"auto","speaks_legacy":"yes","speaks_modern":"no","mode":"legacy","protocol_version":"2025-11-25","server_name":"demo","handshake":"done","child_generation":2,"restarts":1,"bridged_connectors":["legacy","modern"]}"#
         );
     }
 }

@@ -78,6 +78,15 @@ impl Tally {
         snapshot(&self.messages)
     }
 
+    /// The eras of the connectors that something was translated for.
+    pub(in crate::mcp) fn bridged_connectors(&self) -> Vec<&'static str> {
+        let messages = self.messages();
+        let bridged =
+            |direction: &Direction| messages.iter().any(|([label, _], _)| *label == direction.label());
+        let directions = [Direction::LegacyToModern, Direction::ModernToLegacy];
+        directions.iter().filter(|direction| bridged(direction)).map(|direction| direction.eras().0).collect()
+    }
+
     /// Refused requests of the server by kind.
     pub fn refused_requests(&self) -> TallyReport {
         snapshot(&self.refused)

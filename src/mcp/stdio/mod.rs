@@ -277,6 +277,7 @@ impl StdioBinding {
                     restarts,
                 }),
                 bridge_sessions: None,
+                bridged_connectors: self.shared.tally.bridged_connectors(),
             }
         })
     }

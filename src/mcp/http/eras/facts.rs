@@ -436,6 +436,7 @@ impl Eras {
             last_transition: state.last_transition,
             child: None,
             bridge_sessions: Some(state.sessions.count()),
+            bridged_connectors: self.tally.bridged_connectors(),
         }
     }
 
